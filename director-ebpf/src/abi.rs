@@ -1,0 +1,385 @@
+//! The layout of every map, once, for both sides. Change anything here and raise [`ABI_VERSION`]: it is part of the pins'
+//! path, so that a new layout never meets old maps.
+//!
+//! Addresses are 16 bytes, IPv4 as `::ffff:a.b.c.d` (RFC 4291, 2.5.5.2). Ports inside records are in network byte order, as
+//! they stand in packets, and their fields end in `_be`. No record has padding (proven at compile time below).
+
+/// The version of everything in this module; pins live under `…/director/v<ABI_VERSION>/`.
+pub const ABI_VERSION: u32 = 1;
+
+/// An IPv6 address, or an IPv4 one mapped into `::ffff:0:0/96`, in network byte order.
+pub type Addr = [u8; 16];
+
+/// IP protocol numbers (IANA "Protocol Numbers").
+pub mod proto {
+    /// ICMP (RFC 792).
+    pub const ICMP: u8 = 1;
+    /// TCP (RFC 9293).
+    pub const TCP: u8 = 6;
+    /// UDP (RFC 768).
+    pub const UDP: u8 = 17;
+    /// ICMPv6 (RFC 4443).
+    pub const ICMPV6: u8 = 58;
+}
+
+/// Names of the maps, as the program's object has them and as the pins are called. The kernel cuts names at 15 bytes.
+pub mod maps {
+    /// `ARRAY` of one [`super::Meta`].
+    pub const META: &str = "META";
+    /// `HASH`: [`super::ServiceKey`] → service id (`u32`, an index into [`SERVICES`]).
+    pub const SERVICE_KEYS: &str = "SERVICE_KEYS";
+    /// `ARRAY`, memory-mapped: [`super::Service`] by service id; id 0 is never used.
+    pub const SERVICES: &str = "SERVICES";
+    /// `ARRAY`, memory-mapped: [`super::Backend`] by backend id; id 0 is never used.
+    pub const BACKENDS: &str = "BACKENDS";
+    /// `ARRAY`, memory-mapped: [`super::SlotLine`]; all services' slot tables one behind the other.
+    pub const SLOTS: &str = "SLOTS";
+    /// `ARRAY`, memory-mapped: one [`super::FlowSet`] (a cache line) per set.
+    pub const FLOWS: &str = "FLOWS";
+    /// `ARRAY`, memory-mapped: one [`super::FlowCold`] per way, index = set × [`super::WAYS`] + way.
+    pub const FLOWS_COLD: &str = "FLOWS_COLD";
+    /// `ARRAY` of one [`super::AddrFilter`].
+    pub const ADDR_FILTER: &str = "ADDR_FILTER";
+    /// `PERCPU_ARRAY`: [`super::BackendStats`] by backend id.
+    pub const BACKEND_STATS: &str = "BACKEND_STATS";
+    /// `PERCPU_ARRAY`: [`super::ServiceStats`] by service id.
+    pub const SERVICE_STATS: &str = "SERVICE_STATS";
+    /// `PERCPU_ARRAY` of `u64` by [`super::Reason`].
+    pub const REASONS: &str = "REASONS";
+    /// `DEVMAP_HASH`: interface index → itself, the interfaces packets may be redirected to.
+    pub const DEVICES: &str = "DEVICES";
+
+    /// Every map, in the order they are created and pinned.
+    pub const ALL: [&str; 12] = [
+        META,
+        SERVICE_KEYS,
+        SERVICES,
+        BACKENDS,
+        SLOTS,
+        FLOWS,
+        FLOWS_COLD,
+        ADDR_FILTER,
+        BACKEND_STATS,
+        SERVICE_STATS,
+        REASONS,
+        DEVICES,
+    ];
+}
+
+/// What the whole table was made with; written once by the loader that created the maps, read by its successors.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Meta {
+    /// The keys of the flow table's hash: random per start of an empty table, never shown.
+    pub hash_key: [u64; crate::hash::KEY_WORDS],
+    /// [`ABI_VERSION`] of the creator, as a second look behind the pins' path.
+    pub abi_version: u32,
+    /// `jiffies >> tick_shift` is a tick, about a second whatever the kernel's HZ.
+    pub tick_shift: u32,
+    /// The kernel's HZ (jiffies a second), as measured by the creator.
+    pub hz: u32,
+    /// Number of sets in [`maps::FLOWS`], less one (a power of two, less one).
+    pub set_mask: u32,
+}
+
+/// What a packet must carry to be for a service.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ServiceKey {
+    /// The VIP.
+    pub addr: Addr,
+    /// The port in network byte order; 0 stands for any port and is asked second.
+    pub port_be: u16,
+    /// [`proto::TCP`] or [`proto::UDP`].
+    pub proto: u8,
+    /// Always 0.
+    pub zero: u8,
+}
+
+/// The rule that turns a new flow into an index of the slot table.
+pub mod index_rule {
+    /// The next slot, by a counter of each CPU's own (`rr`, `wrr`, `fo`).
+    pub const COUNTER: u8 = 0;
+    /// By a hash of the client's address and port, the VIP and its port (`mh`).
+    pub const FLOW_HASH: u8 = 1;
+    /// By a hash of the client's address (`sh`).
+    pub const SOURCE_HASH: u8 = 2;
+    /// By a hash of the VIP (`dh`).
+    pub const DEST_HASH: u8 = 3;
+}
+
+/// Bits of [`Service::flags`].
+pub mod service_flag {
+    /// The record is in use.
+    pub const VALID: u8 = 1;
+    /// A packet without a usable real server is refused (RST, ICMP port unreachable) instead of dropped.
+    pub const REJECT: u8 = 2;
+    /// A TCP segment without a flow may start one even if it is no SYN.
+    pub const SLOPPY: u8 = 4;
+    /// New flows follow [`Service::persist_prefix`].
+    pub const PERSISTENT: u8 = 8;
+}
+
+/// A service's record: 64 bytes, one cache line.
+#[repr(C, align(8))]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Service {
+    /// The VIP.
+    pub vip: Addr,
+    /// Where its slot table lies: first slot in the low 32 bits (a multiple of [`SLOTS_PER_LINE`]), number of slots in the high
+    /// ones. One word, so that a new table takes over in one write. No slots: no usable real server.
+    pub table: u64,
+    /// How to choose a slot: [`index_rule`].
+    pub rule: u8,
+    /// [`service_flag`].
+    pub flags: u8,
+    /// Persistence: leading bits of the 128-bit client address that are kept (an IPv4 /24 is 120).
+    pub persist_prefix: u8,
+    /// [`proto`].
+    pub proto: u8,
+    /// Persistence: a template's idle timeout in ticks.
+    pub persist_ticks: u16,
+    /// Idle timeout in ticks of TCP flows that sent only SYNs.
+    pub syn_ticks: u16,
+    /// Idle timeout in ticks of established TCP flows.
+    pub established_ticks: u16,
+    /// Idle timeout in ticks of TCP flows whose client sent a FIN.
+    pub fin_ticks: u16,
+    /// Idle timeout in ticks of TCP flows that saw a RST.
+    pub close_ticks: u16,
+    /// Idle timeout in ticks of UDP flows.
+    pub udp_ticks: u16,
+    /// Fingerprint of what the slot table was built from (scheduler, size, reals and weights): equal means nothing to rebuild.
+    pub table_sig: u64,
+    /// FNV-1a of the service's name, so that a successor knows which is which.
+    pub name_hash: u64,
+    /// Always 0.
+    pub zero: [u64; 1],
+}
+
+/// How packets reach a real server: [`Backend::forward`].
+pub mod forward {
+    /// The destination MAC is rewritten, nothing else (LVS-DR).
+    pub const DIRECT: u8 = 0;
+    /// Destination address and port are rewritten, and back in the reply (LVS-NAT).
+    pub const NAT: u8 = 1;
+}
+
+/// Bits of [`Backend::flags`].
+pub mod backend_flag {
+    /// The record is in use: its flows go on.
+    pub const VALID: u8 = 1;
+    /// Its next hop's MAC is known.
+    pub const REACHABLE: u8 = 2;
+    /// It takes new flows (a weight above 0, and up).
+    pub const OPEN: u8 = 4;
+}
+
+/// A real server in one service: 64 bytes, one cache line.
+#[repr(C, align(8))]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Backend {
+    /// The next hop's MAC.
+    pub mac: [u8; 6],
+    /// [`forward`].
+    pub forward: u8,
+    /// [`backend_flag`].
+    pub flags: u8,
+    /// The MAC of the interface it is reached by.
+    pub source_mac: [u8; 6],
+    /// The weight in force, for status only; the slot table is what counts.
+    pub weight: u16,
+    /// The interface it is reached by.
+    pub ifindex: u32,
+    /// The service it belongs to.
+    pub service: u32,
+    /// The VIP of that service.
+    pub vip: Addr,
+    /// The real server's own address.
+    pub addr: Addr,
+    /// The real server's port; 0: as the client sent it.
+    pub port_be: u16,
+    /// The VIP's port, where [`Backend::port_be`] is not 0; else 0.
+    pub vport_be: u16,
+    /// Always 0.
+    pub zero: u32,
+}
+
+/// Slots in one [`SlotLine`].
+pub const SLOTS_PER_LINE: u32 = 16;
+
+/// A line of slots, each a backend id.
+pub type SlotLine = [u32; SLOTS_PER_LINE as usize];
+
+/// Ways (entries) of a flow set.
+pub const WAYS: u32 = 4;
+
+/// One entry's hot half: see [`crate::flowword`] for both words.
+#[repr(C, align(16))]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FlowWay {
+    /// 0 free, 1 busy, else the flow's hash with the top bit set.
+    pub tag: u64,
+    /// Backend, last seen, check bits, kind and state.
+    pub val: u64,
+}
+
+/// One set: a cache line.
+#[repr(C, align(64))]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FlowSet {
+    /// The set's entries.
+    pub ways: [FlowWay; WAYS as usize],
+}
+
+/// One entry's cold half: what listing, sweeping and NAT's replies need.
+#[repr(C, align(8))]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FlowCold {
+    /// Source of the packets this entry matches: the client (or, of a reply entry, the real server).
+    pub src: Addr,
+    /// Their destination: the VIP (or the client).
+    pub dst: Addr,
+    /// Their source port.
+    pub sport_be: u16,
+    /// Their destination port.
+    pub dport_be: u16,
+    /// [`proto`].
+    pub proto: u8,
+    /// [`crate::flowword::kind`].
+    pub kind: u8,
+    /// Always 0.
+    pub zero: u16,
+    /// The service's id.
+    pub service: u32,
+    /// When it was made, in ticks.
+    pub created: u32,
+    /// Reply entries: the next hop's MAC towards the client.
+    pub hop_mac: [u8; 6],
+    /// Reply entries: the MAC of the interface towards the client.
+    pub hop_source_mac: [u8; 6],
+    /// Reply entries: the interface towards the client.
+    pub hop_ifindex: u32,
+}
+
+/// Words of [`AddrFilter`].
+pub const FILTER_WORDS: usize = 1024;
+
+/// A Bloom filter of one hash over the addresses that may concern us: VIPs, and real servers behind NAT (whose replies pass
+/// here). A packet with neither address in it costs no further look.
+pub type AddrFilter = [u64; FILTER_WORDS];
+
+/// What passed for one backend. Bytes are whole frames, as received.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct BackendStats {
+    /// Packets from clients.
+    pub packets_in: u64,
+    /// Bytes from clients.
+    pub bytes_in: u64,
+    /// Packets to clients (only where replies pass here: NAT).
+    pub packets_out: u64,
+    /// Bytes to clients.
+    pub bytes_out: u64,
+    /// Flows that began.
+    pub new_flows: u64,
+}
+
+/// What befell one service's packets besides forwarding.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ServiceStats {
+    /// Dropped: no usable real server.
+    pub no_real_dropped: u64,
+    /// Refused with a RST or an ICMP error: no usable real server.
+    pub no_real_rejected: u64,
+    /// TCP segments that belong to no flow and could not be placed.
+    pub no_flow: u64,
+    /// New flows forwarded without an entry: their sets were full of live flows.
+    pub unplaced: u64,
+    /// The round-robin counter (a state, not a statistic).
+    pub rr: u64,
+}
+
+macro_rules! reasons {
+    ($($(#[$doc:meta])* $name:ident = $text:literal,)*) => {
+        /// Why a packet was passed to the kernel, dropped, answered or could not be placed: an index into `REASONS`.
+        #[repr(u32)]
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+        pub enum Reason { $($(#[$doc])* $name,)* }
+
+        impl Reason {
+            /// Every reason, in index order.
+            pub const ALL: &'static [Reason] = &[$(Reason::$name,)*];
+            /// How many there are.
+            pub const COUNT: usize = Self::ALL.len();
+            /// Its name in status and metrics.
+            pub const fn name(self) -> &'static str {
+                match self { $(Reason::$name => $text,)* }
+            }
+        }
+    };
+}
+
+reasons! {
+    /// Passed: neither IPv4 nor IPv6 (ARP, LLDP, …).
+    PassNotIp = "pass_not_ip",
+    /// Passed: the frame is for another host, a multicast group or everyone.
+    PassOtherHost = "pass_other_host",
+    /// Passed: neither end is a VIP or a real server of ours.
+    PassNotOurs = "pass_not_ours",
+    /// Passed: to a VIP, but neither TCP nor UDP (ping, …).
+    PassOtherProtocol = "pass_other_protocol",
+    /// Passed: to a VIP or from a real server, but of no service and no flow.
+    PassNoService = "pass_no_service",
+    /// Passed: a VLAN-tagged frame.
+    PassVlan = "pass_vlan",
+    /// Passed: an ICMP error or query that concerns no flow of ours.
+    PassIcmp = "pass_icmp",
+    /// Dropped: shorter than its headers say.
+    DropTruncated = "drop_truncated",
+    /// Dropped: headers that contradict themselves.
+    DropMalformed = "drop_malformed",
+    /// Dropped: a fragment whose first one did not pass here.
+    DropFragment = "drop_fragment",
+    /// Dropped: no usable real server.
+    DropNoReal = "drop_no_real",
+    /// Dropped: a TCP segment of no flow, where the service drops what it cannot serve.
+    DropNoFlow = "drop_no_flow",
+    /// Dropped: TTL or hop limit used up at a NAT hop.
+    DropTtl = "drop_ttl",
+    /// Dropped: no next hop towards the client is known.
+    DropNoNextHop = "drop_no_next_hop",
+    /// Dropped: every candidate's reply tuple already belongs to another flow of this client.
+    DropTupleBusy = "drop_tuple_busy",
+    /// Dropped: our own tables contradict themselves (a bug, or someone else's hand).
+    DropInternal = "drop_internal",
+    /// Answered with a TCP RST.
+    RejectRst = "reject_rst",
+    /// Answered with an ICMP port unreachable.
+    RejectIcmp = "reject_icmp",
+    /// Forwarded without an entry: its sets were full of live flows.
+    FlowUnplaced = "flow_unplaced",
+    /// An embryonic entry gave way to a newcomer.
+    FlowEvictedEmbryonic = "flow_evicted_embryonic",
+    /// An entry past its timeout gave way to a newcomer before the sweep came by.
+    FlowEvictedExpired = "flow_evicted_expired",
+}
+
+macro_rules! prove_no_padding {
+    ($($ty:ty = $size:expr;)*) => { $(const _: () = assert!(core::mem::size_of::<$ty>() == $size);)* };
+}
+
+prove_no_padding! {
+    Meta = 8 * crate::hash::KEY_WORDS + 4 * 4;
+    ServiceKey = 16 + 2 + 1 + 1;
+    Service = 16 + 8 + 4 + 6 * 2 + 8 + 8 + 8;
+    Backend = 6 + 1 + 1 + 6 + 2 + 4 + 4 + 16 + 16 + 2 + 2 + 4;
+    FlowWay = 16;
+    FlowSet = 64;
+    FlowCold = 16 + 16 + 2 + 2 + 1 + 1 + 2 + 4 + 4 + 6 + 6 + 4;
+    BackendStats = 5 * 8;
+    ServiceStats = 5 * 8;
+}
+const _: () = assert!(core::mem::size_of::<Service>() == 64 && core::mem::size_of::<Backend>() == 64);
+const _: () = assert!(core::mem::size_of::<FlowCold>() == 64);

@@ -1,0 +1,10 @@
+//! The contract between the XDP program and userspace, and the packet code that needs no kernel: the layout of every map
+//! ([`abi`]), the flow table's words ([`flowword`]), its keyed hash ([`hash`]), TCP's states as one direction shows them
+//! ([`state`]), checksums ([`checksum`]) and headers as views of bytes ([`packet`]).
+//!
+//! All of it is `no_std`, compiled into the BPF program and into the daemon, and tested on the host.
+#![no_std]
+
+pub mod abi;
+pub mod flowword;
+pub mod hash;
