@@ -4,6 +4,8 @@
 //! Addresses are 16 bytes, IPv4 as `::ffff:a.b.c.d` (RFC 4291, 2.5.5.2). Ports inside records are in network byte order, as
 //! they stand in packets, and their fields end in `_be`. No record has padding (proven at compile time below).
 
+use crate::checksum;
+
 /// The version of everything in this module; pins live under `…/director/v<ABI_VERSION>/`.
 pub const ABI_VERSION: u32 = 1;
 
@@ -175,24 +177,27 @@ pub mod backend_flag {
     pub const OPEN: u8 = 4;
 }
 
+/// Destination MAC 6 bytes, source MAC 6, interface index 4, as two words: how a frame leaves.
+pub type Hop = [u64; 2];
+
 /// A real server in one service: 64 bytes, one cache line.
 #[repr(C, align(8))]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Backend {
-    /// The next hop's MAC.
+    /// The next hop's MAC. This field and the next two are a [`Hop`]: the frame's first twelve bytes as they will be sent.
     pub mac: [u8; 6],
-    /// [`forward`].
-    pub forward: u8,
-    /// [`backend_flag`].
-    pub flags: u8,
     /// The MAC of the interface it is reached by.
     pub source_mac: [u8; 6],
-    /// The weight in force, for status only; the slot table is what counts.
-    pub weight: u16,
     /// The interface it is reached by.
     pub ifindex: u32,
     /// The service it belongs to.
     pub service: u32,
+    /// The weight in force, for status only; the slot table is what counts.
+    pub weight: u16,
+    /// [`forward`].
+    pub forward: u8,
+    /// [`backend_flag`].
+    pub flags: u8,
     /// The VIP of that service.
     pub vip: Addr,
     /// The real server's own address.
@@ -201,8 +206,37 @@ pub struct Backend {
     pub port_be: u16,
     /// The VIP's port, where [`Backend::port_be`] is not 0; else 0.
     pub vport_be: u16,
-    /// Always 0.
-    pub zero: u32,
+    /// What NAT adds to a checksum over the addresses alone (IPv4's header): see [`Backend::sealed`].
+    pub addr_delta: u16,
+    /// What NAT adds to a checksum over addresses and ports (TCP, UDP).
+    pub l4_delta: u16,
+}
+
+impl Backend {
+    /// How frames for it leave.
+    #[inline(always)]
+    pub fn hop(&self) -> Hop {
+        // SAFETY: the record's first sixteen bytes, aligned to eight, any bits are a value.
+        unsafe { *core::ptr::from_ref(self).cast::<Hop>() }
+    }
+
+    /// The record with its checksum deltas filled in: rewriting VIP and VIP port to the real server's changes a checksum by
+    /// the same amount for every packet, so it is worked out once, when the record is written (RFC 1624).
+    pub fn sealed(mut self) -> Backend {
+        self.addr_delta = checksum::fold(
+            checksum::difference(checksum::bytes(&self.vip), checksum::bytes(&self.addr)),
+        );
+        let ports = checksum::difference(u32::from(self.vport_be), u32::from(self.port_be));
+        self.l4_delta = checksum::fold(u32::from(self.addr_delta) + ports);
+        self
+    }
+
+    /// The record as userspace compares it: without its deltas.
+    pub fn unsealed(mut self) -> Backend {
+        self.addr_delta = 0;
+        self.l4_delta = 0;
+        self
+    }
 }
 
 /// Slots in one [`SlotLine`].
@@ -254,12 +288,47 @@ pub struct FlowCold {
     pub service: u32,
     /// When it was made, in ticks.
     pub created: u32,
-    /// Reply entries: the next hop's MAC towards the client.
+    /// Reply entries: the next hop's MAC towards the client. This field and the next two are a [`Hop`].
     pub hop_mac: [u8; 6],
     /// Reply entries: the MAC of the interface towards the client.
     pub hop_source_mac: [u8; 6],
     /// Reply entries: the interface towards the client.
     pub hop_ifindex: u32,
+}
+
+/// [`FlowCold`] as words.
+pub type ColdWords = [u64; 8];
+/// Index of the first of the two words that are a reply entry's [`Hop`].
+pub const COLD_HOP: usize = 6;
+
+impl FlowCold {
+    /// The record made of what a packet has, as words: the BPF target copies those one by one, but bytes in loops.
+    #[inline(always)]
+    pub fn words(src: [u32; 4], dst: [u32; 4], ports: u32, kind: ColdKind, created: u32, hop: Hop) -> ColdWords {
+        let two = |low: u32, high: u32| low as u64 | (high as u64) << 32;
+        let ColdKind { proto, kind, service } = kind;
+        [
+            two(src[0], src[1]),
+            two(src[2], src[3]),
+            two(dst[0], dst[1]),
+            two(dst[2], dst[3]),
+            two(ports, u32::from(proto) | u32::from(kind) << 8),
+            two(service, created),
+            hop[0],
+            hop[1],
+        ]
+    }
+}
+
+/// What a [`FlowCold`] is about.
+#[derive(Clone, Copy, Debug)]
+pub struct ColdKind {
+    /// [`proto`].
+    pub proto: u8,
+    /// [`crate::flowword::kind`].
+    pub kind: u8,
+    /// The service's id.
+    pub service: u32,
 }
 
 /// Words of [`AddrFilter`].
@@ -299,6 +368,8 @@ pub struct ServiceStats {
     pub unplaced: u64,
     /// The round-robin counter (a state, not a statistic).
     pub rr: u64,
+    /// ICMP errors sent in a tick (a state): the tick in the high half, their number in the low one.
+    pub icmp_budget: u64,
 }
 
 macro_rules! reasons {
@@ -332,6 +403,8 @@ reasons! {
     PassOtherProtocol = "pass_other_protocol",
     /// Passed: to a VIP or from a real server, but of no service and no flow.
     PassNoService = "pass_no_service",
+    /// Passed: a later fragment whose first one went to no real server (or has not come yet).
+    PassFragment = "pass_fragment",
     /// Passed: a VLAN-tagged frame.
     PassVlan = "pass_vlan",
     /// Passed: an ICMP error or query that concerns no flow of ours.
@@ -340,15 +413,13 @@ reasons! {
     DropTruncated = "drop_truncated",
     /// Dropped: headers that contradict themselves.
     DropMalformed = "drop_malformed",
-    /// Dropped: a fragment whose first one did not pass here.
-    DropFragment = "drop_fragment",
     /// Dropped: no usable real server.
     DropNoReal = "drop_no_real",
     /// Dropped: a TCP segment of no flow, where the service drops what it cannot serve.
     DropNoFlow = "drop_no_flow",
     /// Dropped: TTL or hop limit used up at a NAT hop.
     DropTtl = "drop_ttl",
-    /// Dropped: no next hop towards the client is known.
+    /// Dropped: the MAC of the flow's real server (or of its gateway) is not known.
     DropNoNextHop = "drop_no_next_hop",
     /// Dropped: every candidate's reply tuple already belongs to another flow of this client.
     DropTupleBusy = "drop_tuple_busy",
@@ -358,7 +429,9 @@ reasons! {
     RejectRst = "reject_rst",
     /// Answered with an ICMP port unreachable.
     RejectIcmp = "reject_icmp",
-    /// Forwarded without an entry: its sets were full of live flows.
+    /// Forwarded without an entry: a TCP segment of an unknown flow, by hash or by persistence.
+    FlowOrphanRouted = "flow_orphan_routed",
+    /// Forwarded (under NAT: dropped) without an entry: its sets were full of live flows.
     FlowUnplaced = "flow_unplaced",
     /// An embryonic entry gave way to a newcomer.
     FlowEvictedEmbryonic = "flow_evicted_embryonic",
@@ -379,7 +452,31 @@ prove_no_padding! {
     FlowSet = 64;
     FlowCold = 16 + 16 + 2 + 2 + 1 + 1 + 2 + 4 + 4 + 6 + 6 + 4;
     BackendStats = 5 * 8;
-    ServiceStats = 5 * 8;
+    ServiceStats = 6 * 8;
 }
 const _: () = assert!(core::mem::size_of::<Service>() == 64 && core::mem::size_of::<Backend>() == 64);
 const _: () = assert!(core::mem::size_of::<FlowCold>() == 64);
+const _: () = assert!(core::mem::offset_of!(FlowCold, hop_mac) == COLD_HOP * 8);
+const _: () = assert!(core::mem::offset_of!(Backend, ifindex) == 12 && core::mem::offset_of!(Backend, mac) == 0);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_and_fields_of_a_cold_half_agree() {
+        let src = [1u32, 2, 3, 4];
+        let dst = [5u32, 6, 7, 8];
+        let kind = ColdKind { proto: 6, kind: 1, service: 99 };
+        let words = FlowCold::words(src, dst, 0x1122_3344, kind, 77, [0x0807_0605_0403_0201, 0x0a0b_0c0d_0e0f_1011]);
+        // SAFETY: the same size, and any bits are a value of either.
+        let cold: FlowCold = unsafe { core::mem::transmute(words) };
+        assert_eq!((cold.sport_be, cold.dport_be), (0x3344, 0x1122));
+        assert_eq!((cold.proto, cold.kind, cold.zero, cold.service, cold.created), (6, 1, 0, 99, 77));
+        assert_eq!(cold.hop_mac, [1, 2, 3, 4, 5, 6]);
+        assert_eq!(cold.hop_source_mac, [7, 8, 0x11, 0x10, 0x0f, 0x0e]);
+        assert_eq!(cold.hop_ifindex, 0x0a0b_0c0d);
+        assert_eq!(cold.src[..4], 1u32.to_ne_bytes());
+        assert_eq!(cold.dst[12..], 8u32.to_ne_bytes());
+    }
+}

@@ -80,10 +80,12 @@ impl Val {
         }
     }
 
-    /// Ticks since the last packet, if `now` (modulo 2^16) is within nine hours of it.
+    /// Ticks since the last packet, `now` being modulo 2^16. Another CPU may have read the clock after us: what looks like the
+    /// far past, but for the last few ticks of the 18 hours that 16 bits hold, is the near future.
     #[inline(always)]
     pub const fn idle(self, now: u16) -> u16 {
-        now.wrapping_sub(self.last_seen)
+        let ticks = now.wrapping_sub(self.last_seen);
+        if ticks >= 0xfff0 { 0 } else { ticks }
     }
 }
 
@@ -106,6 +108,7 @@ mod tests {
     fn idle_time_crosses_the_wrap() {
         let val = Val { backend: 1, last_seen: 0xfff0, check: 0, kind: 0, state: 1 };
         assert_eq!(val.idle(0x0010), 0x20);
+        assert_eq!(val.idle(0xffef), 0, "a clock read a moment earlier on another CPU");
     }
 
     #[test]

@@ -6,5 +6,8 @@
 #![no_std]
 
 pub mod abi;
+pub mod checksum;
 pub mod flowword;
 pub mod hash;
+pub mod packet;
+pub mod state;

@@ -1,4 +1,13 @@
 //! A Layer-4 load balancer director. See ARCHITECTURE.md for the way data flows through these modules.
 
+pub mod api;
+pub mod cli;
+pub mod config;
+pub mod daemon;
+pub mod dataplane;
 pub mod model;
+pub mod neighbours;
 pub mod pool;
+pub mod reconcile;
+pub mod slots;
+pub mod takeover;

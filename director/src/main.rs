@@ -1,2 +1,7 @@
 //! The `director` command.
-fn main() {}
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    director::cli::main()
+}

@@ -1,0 +1,70 @@
+//! The fast path: a packet of a known flow that changes nothing. One look at the flow table, one at the backend, and out.
+
+use director_ebpf::abi::{backend_flag, proto};
+use director_ebpf::flowword::kind;
+use director_ebpf::hash::{self, Tuple};
+use director_ebpf::packet::{Fragment, Frame};
+use director_ebpf::state;
+
+use crate::Verdict;
+use crate::account::pass;
+use crate::family::Family;
+use crate::flow;
+use crate::forward::{self as out, Headers, nat};
+use crate::maps::{BACKENDS, HashKey};
+use crate::service;
+
+use director_ebpf::abi::Reason;
+
+/// The verdict, or None where the slow path must decide.
+#[inline(always)]
+pub fn packet<F: Family>(frame: Frame) -> Option<Verdict> {
+    let src: F::A = frame.load(F::SOURCE)?;
+    let dst: F::A = frame.load(F::SOURCE + size_of::<F::A>())?;
+    if !service::may_concern(&dst) && !service::may_concern(&src) {
+        return Some(pass(Reason::PassNotOurs));
+    }
+    let upper = F::plain_upper(frame)?;
+    let tcp = upper.protocol == proto::TCP;
+    if !tcp && upper.protocol != proto::UDP {
+        return None;
+    }
+    let l4 = frame.from(upper.offset);
+    let flags = if tcp { tcp_flags(l4)? } else { 0 };
+    let ports: u32 = l4.load(0)?;
+    l4.load::<u64>(0)?;
+    let tuple = Tuple { src, dst, ports, proto: u32::from(upper.protocol) };
+    let entry = flow::find(hash::flow(&HashKey, &tuple))?;
+    let val = entry.val();
+    let backend = BACKENDS.get(val.backend)?;
+    if backend.flags & backend_flag::VALID == 0 || entry.is_stale(flow::now()) {
+        return None;
+    }
+    let headers =
+        Headers { frame, l4, protocol: upper.protocol, fragment: Fragment::Whole };
+    match val.kind {
+        kind::CLIENT => {
+            let after = if tcp { state::after_client(val.state, flags) } else { state::ESTABLISHED };
+            let reopens = tcp && state::opens(flags);
+            if after != val.state || reopens || F::unmapped(&backend.vip) != dst {
+                return None;
+            }
+            Some(out::to_real::<F>(&headers, val.backend, backend))
+        }
+        kind::REPLY => {
+            let after = if tcp { state::after_real(val.state, flags) } else { val.state };
+            if after != val.state || !nat::is_from::<F>(&tuple, backend) {
+                return None;
+            }
+            Some(nat::send_reply::<F>(&headers, &entry, backend))
+        }
+        _ => None,
+    }
+}
+
+/// A TCP header's flags, if all of its 20 bytes are there.
+#[inline(always)]
+pub fn tcp_flags(header: Frame) -> Option<u8> {
+    header.load::<u32>(16)?;
+    header.load::<u8>(13)
+}

@@ -1,0 +1,129 @@
+//! The XDP program: a packet comes in, and is forwarded, answered, dropped or passed to the kernel.
+//!
+//! packet → parse → flow | service → schedule → forward → account → verdict. A packet of a flow that is known and owes nothing
+//! takes the fast path; every other one starts over on the slow path, which knows everything. One instance is loaded for each
+//! interface, so that what belongs to the interface is a constant; all instances share the maps.
+#![no_std]
+#![no_main]
+#![allow(internal_features)]
+#![feature(core_intrinsics)]
+
+mod account;
+mod balance;
+mod family;
+mod fast;
+mod flow;
+mod forward;
+mod icmp;
+mod maps;
+mod reject;
+mod schedule;
+mod service;
+
+use aya_ebpf::bindings::{xdp_action, xdp_md};
+use aya_ebpf::macros::xdp;
+use aya_ebpf::programs::XdpContext;
+use director_ebpf::abi::Reason;
+use director_ebpf::packet::{ETHERNET, Frame, ethertype};
+
+use crate::account::{drop, pass};
+use crate::family::{V4, V6};
+
+/// A verdict: one of `xdp_action`.
+type Verdict = u32;
+
+/// The one entry. `frags`: frames may be larger than a page (jumbo MTUs); headers always lie in the first buffer.
+#[xdp(frags)]
+pub fn director(ctx: XdpContext) -> Verdict {
+    // SAFETY: the kernel's context; this is the first view.
+    let frame = unsafe { view(ctx.ctx) };
+    let (Some(destination), Some(kind)) = (frame.load::<u64>(0), frame.load::<u16>(ETHERNET - 2)) else {
+        return drop(Reason::DropTruncated);
+    };
+    if kind != ethertype::IPV4 && kind != ethertype::IPV6 {
+        let vlan = kind == ethertype::VLAN || kind == ethertype::QINQ;
+        return pass(if vlan { Reason::PassVlan } else { Reason::PassNotIp });
+    }
+    // A frame that a switch floods is not ours to forward: two directors would send it to and fro for ever.
+    if destination << 16 != maps::own_mac() << 16 {
+        return pass(Reason::PassOtherHost);
+    }
+    if kind == ethertype::IPV4 {
+        either(fast_v4(ctx.ctx), || slow_v4(ctx.ctx))
+    } else {
+        either(fast_v6(ctx.ctx), || slow_v6(ctx.ctx))
+    }
+}
+
+/// What the fast path says when it leaves a packet to the slow one.
+const NO_VERDICT: Verdict = u32::MAX;
+
+#[inline(always)]
+fn either(fast: Verdict, slow: impl FnOnce() -> Verdict) -> Verdict {
+    if fast == NO_VERDICT { slow() } else { fast }
+}
+
+/// The fast path, IPv4. A function of its own, for the slow path has no stack to spare for its variables.
+#[inline(never)]
+fn fast_v4(ctx: *mut xdp_md) -> Verdict {
+    // SAFETY: the kernel's context; the caller looks at its own view no more.
+    fast::packet::<V4>(unsafe { view(core::hint::black_box(ctx)) }).unwrap_or(NO_VERDICT)
+}
+
+/// The fast path, IPv6.
+#[inline(never)]
+fn fast_v6(ctx: *mut xdp_md) -> Verdict {
+    // SAFETY: as above.
+    fast::packet::<V6>(unsafe { view(core::hint::black_box(ctx)) }).unwrap_or(NO_VERDICT)
+}
+
+/// The slow path, IPv4. A global function: the verifier proves it once, by itself, and not again behind every way of the fast
+/// path that ends here.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn slow_v4(ctx: *mut xdp_md) -> Verdict {
+    balance::packet::<V4>(ctx)
+}
+
+/// The slow path, IPv6.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn slow_v6(ctx: *mut xdp_md) -> Verdict {
+    balance::packet::<V6>(ctx)
+}
+
+/// Says what time it is, in ticks modulo 2^32: userspace runs it to read the clock that the flow table is kept by.
+#[xdp]
+pub fn clock(_: XdpContext) -> u32 {
+    flow::now()
+}
+
+/// A frame as the context has it now.
+///
+/// # Safety
+/// `ctx` is the kernel's own, and no older view of the frame is used any more.
+#[inline(always)]
+unsafe fn view(ctx: *mut xdp_md) -> Frame {
+    // SAFETY: by this function's contract; XDP owns the frame while the program runs.
+    unsafe { Frame::new((*ctx).data as usize, (*ctx).data_end as usize) }
+}
+
+/// The reference itself, but unknown to the compiler. A function that is not inlined calls it on what it is given: LLVM would
+/// otherwise hand it the fields instead ("argument promotion"), and BPF has only five registers for arguments.
+#[inline(always)]
+fn opaque<T>(reference: &T) -> &T {
+    core::hint::black_box(reference)
+}
+
+/// The kernel lets programs under a GPL-compatible licence only use the helpers we need.
+#[unsafe(no_mangle)]
+#[unsafe(link_section = "license")]
+static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";
+
+#[panic_handler]
+fn panic(_: &core::panic::PanicInfo) -> ! {
+    // SAFETY: no path leads here: overflow checks are off and every index is checked; the verifier would refuse a loop.
+    unsafe { core::hint::unreachable_unchecked() }
+}
+
+const _: () = assert!(xdp_action::XDP_TX == 3);

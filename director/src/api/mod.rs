@@ -1,0 +1,6 @@
+//! The operator's socket: HTTP/1.1 over a Unix socket, JSON in both directions. Who may open the socket (mode 0660) may
+//! command the director.
+
+pub mod client;
+pub mod server;
+pub mod types;

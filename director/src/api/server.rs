@@ -1,0 +1,220 @@
+//! The daemon's end of the operator's socket. It knows the director by the trait [`Director`] only.
+
+use std::convert::Infallible;
+use std::io;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::stream;
+use http_body_util::combinators::BoxBody;
+use http_body_util::{BodyExt, Full, Limited, StreamBody};
+use hyper::body::{Bytes, Frame, Incoming};
+use hyper::header::{ALLOW, CONTENT_TYPE, HeaderValue};
+use hyper::service::service_fn;
+use hyper::{Method, Request, Response, StatusCode};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::{Semaphore, mpsc};
+
+use super::types::{
+    self, ErrorBody, FlowQuery, Reloaded, Status, StopRequest, Stopping, Weighed, WeightRequest,
+};
+
+/// The most connections at a time; the next one waits.
+const MOST_CONNECTIONS: usize = 64;
+/// The longest body of a request.
+const MOST_BODY: usize = 64 * 1024;
+/// How long a client may take to send its request's head.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Why a request was not granted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refusal {
+    /// Whether what was asked for makes no sense (and nothing failed).
+    pub misuse: bool,
+    /// What to say.
+    pub body: ErrorBody,
+}
+
+impl Refusal {
+    /// Without a hint.
+    pub fn new(misuse: bool, error: String) -> Refusal {
+        Refusal { misuse, body: ErrorBody { error, hint: None } }
+    }
+}
+
+/// What can be asked of a director.
+pub trait Director: Send + Sync + 'static {
+    /// How it is.
+    fn status(&self) -> impl Future<Output = Result<Status, Refusal>> + Send;
+    /// Its flows, in pieces of whole lines of JSON.
+    fn flows(&self, asked: FlowQuery) -> impl Future<Output = Result<mpsc::Receiver<Bytes>, Refusal>> + Send;
+    /// Reads its configuration again.
+    fn reload(&self) -> impl Future<Output = Result<Reloaded, Refusal>> + Send;
+    /// Puts a weight in force, or takes it back.
+    fn weight(&self, asked: WeightRequest) -> impl Future<Output = Result<Weighed, Refusal>> + Send;
+    /// Ends the daemon, once the answer is on its way.
+    fn stop(&self, asked: StopRequest) -> impl Future<Output = Result<Stopping, Refusal>> + Send;
+}
+
+/// The socket; its file goes when this does.
+#[derive(Debug)]
+pub struct Listener {
+    listener: UnixListener,
+    path: PathBuf,
+}
+
+impl Drop for Listener {
+    fn drop(&mut self) {
+        // If it is gone already, all the better.
+        let _ = std::fs::remove_file(&self.path);
+    }
+}
+
+impl Listener {
+    /// Opens the socket with mode 0660, in place of one that a dead daemon left. Whether the other one is dead is not for
+    /// this to find out.
+    ///
+    /// # Errors
+    /// The directory is missing or denied.
+    pub fn bind(path: &Path) -> io::Result<Listener> {
+        // Under another name first, so that nobody meets it before its mode is right, or misses it in between.
+        let mut name = path.as_os_str().to_owned();
+        name.push(format!(".{}", std::process::id()));
+        let fresh = PathBuf::from(name);
+        let _ = std::fs::remove_file(&fresh);
+        let listener = UnixListener::bind(&fresh)?;
+        let in_place = std::fs::set_permissions(&fresh, std::fs::Permissions::from_mode(0o660))
+            .and_then(|()| std::fs::rename(&fresh, path));
+        if let Err(error) = in_place {
+            let _ = std::fs::remove_file(&fresh);
+            return Err(error);
+        }
+        Ok(Listener { listener, path: path.to_owned() })
+    }
+
+    /// Answers, until dropped.
+    pub async fn serve<D: Director>(self, director: Arc<D>) {
+        let room = Arc::new(Semaphore::new(MOST_CONNECTIONS));
+        loop {
+            let Ok(permit) = Arc::clone(&room).acquire_owned().await else { return };
+            match self.listener.accept().await {
+                Ok((stream, _)) => {
+                    let director = Arc::clone(&director);
+                    tokio::spawn(async move {
+                        converse(stream, director).await;
+                        drop(permit);
+                    });
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "cannot accept on the operator's socket");
+                    tokio::time::sleep(Duration::from_millis(100)).await;
+                }
+            }
+        }
+    }
+}
+
+async fn converse<D: Director>(stream: UnixStream, director: Arc<D>) {
+    let service = service_fn(move |request| {
+        let director = Arc::clone(&director);
+        async move { Ok::<_, Infallible>(answer(request, director.as_ref()).await) }
+    });
+    let served = hyper::server::conn::http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEAD_TIMEOUT)
+        .serve_connection(TokioIo::new(stream), service)
+        .await;
+    if let Err(error) = served {
+        tracing::debug!(%error, "a client of the operator's socket went away");
+    }
+}
+
+type Body = BoxBody<Bytes, Infallible>;
+
+async fn answer<D: Director>(request: Request<Incoming>, director: &D) -> Response<Body> {
+    let path = request.uri().path().to_owned();
+    let allowed = match path.as_str() {
+        types::STATUS | types::FLOWS => Method::GET,
+        types::RELOAD | types::WEIGHT | types::STOP => Method::POST,
+        _ => return refuse(StatusCode::NOT_FOUND, format!("there is no {path}")),
+    };
+    if request.method() != allowed {
+        let mut response = refuse(StatusCode::METHOD_NOT_ALLOWED, format!("{path} takes {allowed} only"));
+        if let Ok(value) = HeaderValue::from_str(allowed.as_str()) {
+            response.headers_mut().insert(ALLOW, value);
+        }
+        return response;
+    }
+    match path.as_str() {
+        types::STATUS => json(director.status().await),
+        types::FLOWS => match FlowQuery::from_url(request.uri().query().unwrap_or_default()) {
+            Ok(asked) => lines(director.flows(asked).await),
+            Err(error) => refuse(StatusCode::UNPROCESSABLE_ENTITY, error),
+        },
+        types::RELOAD => json(director.reload().await),
+        types::WEIGHT => match body(request).await {
+            Ok(asked) => json(director.weight(asked).await),
+            Err(response) => *response,
+        },
+        _ => match body(request).await {
+            Ok(asked) => json(director.stop(asked).await),
+            Err(response) => *response,
+        },
+    }
+}
+
+/// A request's body.
+async fn body<T: DeserializeOwned>(request: Request<Incoming>) -> Result<T, Box<Response<Body>>> {
+    let collected = Limited::new(request.into_body(), MOST_BODY).collect().await;
+    let bytes = collected.map_err(|error| {
+        Box::new(refuse(StatusCode::BAD_REQUEST, format!("cannot read the request: {error}")))
+    })?;
+    serde_json::from_slice(&bytes.to_bytes()).map_err(|error| {
+        Box::new(refuse(StatusCode::UNPROCESSABLE_ENTITY, format!("the request's body: {error}")))
+    })
+}
+
+fn json<T: Serialize>(result: Result<T, Refusal>) -> Response<Body> {
+    let (status, bytes) = match result {
+        Ok(value) => (StatusCode::OK, serde_json::to_vec(&value)),
+        Err(Refusal { misuse: true, body }) => (StatusCode::UNPROCESSABLE_ENTITY, serde_json::to_vec(&body)),
+        Err(Refusal { misuse: false, body }) => {
+            (StatusCode::INTERNAL_SERVER_ERROR, serde_json::to_vec(&body))
+        }
+    };
+    match bytes {
+        Ok(bytes) => respond(status, "application/json", Full::new(bytes.into()).boxed()),
+        Err(error) => refuse(StatusCode::INTERNAL_SERVER_ERROR, format!("cannot write JSON: {error}")),
+    }
+}
+
+fn lines(result: Result<mpsc::Receiver<Bytes>, Refusal>) -> Response<Body> {
+    match result {
+        Ok(pieces) => {
+            let frames = stream::unfold(pieces, |mut pieces| async {
+                pieces.recv().await.map(|piece| (Ok::<_, Infallible>(Frame::data(piece)), pieces))
+            });
+            respond(StatusCode::OK, "application/x-ndjson", BodyExt::boxed(StreamBody::new(frames)))
+        }
+        Err(refusal) => json::<()>(Err(refusal)),
+    }
+}
+
+fn refuse(status: StatusCode, error: String) -> Response<Body> {
+    let body = ErrorBody { error, hint: None };
+    // Two strings can always be written.
+    let bytes = serde_json::to_vec(&body).unwrap_or_default();
+    respond(status, "application/json", Full::new(bytes.into()).boxed())
+}
+
+fn respond(status: StatusCode, content: &'static str, body: Body) -> Response<Body> {
+    let mut response = Response::new(body);
+    *response.status_mut() = status;
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(content));
+    response
+}

@@ -1,0 +1,87 @@
+//! `director check`.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+use serde::Serialize;
+
+use super::{CONFIG, Failed, MISUSE, Outcome};
+use crate::config::{self, Failure, Loaded, Problem};
+use crate::model::Config;
+
+/// Check a configuration: every error at once, with its line and column and how to mend it.
+#[derive(Debug, Args)]
+#[command(after_long_help = "Examples:
+  director check /etc/director/director.yaml
+  director check new.yaml && mv new.yaml /etc/director/director.yaml && director reload
+  director check --json new.yaml | jq -r '.errors[].message'")]
+pub(super) struct Check {
+    /// The configuration's file.
+    #[arg(value_name = "FILE", default_value = CONFIG)]
+    file: PathBuf,
+    /// Print JSON: {ok, file, errors, notes}, each with line, column, message and hint.
+    #[arg(long)]
+    json: bool,
+}
+
+/// What `--json` prints.
+#[derive(Serialize)]
+struct Report<'a> {
+    ok: bool,
+    file: &'a Path,
+    /// Why the file cannot be read, if so.
+    unreadable: Option<&'a str>,
+    errors: &'a [Problem],
+    notes: &'a [Problem],
+}
+
+impl Check {
+    pub(super) fn execute(self) -> Outcome {
+        let file = self.file.as_path();
+        let checked = config::load(file);
+        if self.json {
+            let report = match &checked {
+                Ok(Loaded { notes, .. }) => Report { ok: true, file, unreadable: None, errors: &[], notes },
+                Err(Failure::Unreadable { reason, .. }) => {
+                    Report { ok: false, file, unreadable: Some(reason), errors: &[], notes: &[] }
+                }
+                Err(Failure::Invalid { problems, .. }) => {
+                    Report { ok: false, file, unreadable: None, errors: problems, notes: &[] }
+                }
+            };
+            println!("{}", serde_json::to_string_pretty(&report)?);
+            return match checked {
+                Ok(_) => Ok(()),
+                // What is wrong has been said; this is for people who look on.
+                Err(_) => Err(Failed { code: MISUSE, message: format!("{} is not sound", file.display()) }),
+            };
+        }
+        match checked {
+            Ok(Loaded { config, notes }) => {
+                for note in &notes {
+                    println!("{}:{}:{}: note: {}", file.display(), note.line, note.column, note.message);
+                    if let Some(hint) = &note.hint {
+                        println!("  help: {hint}");
+                    }
+                }
+                println!("{}: OK: {}", file.display(), summary(&config));
+                Ok(())
+            }
+            Err(failure) => Err(Failed { code: MISUSE, message: failure.to_string() }),
+        }
+    }
+}
+
+fn summary(config: &Config) -> String {
+    let reals: BTreeSet<_> =
+        config.services.iter().flat_map(|service| &service.reals).map(|real| real.address).collect();
+    let count = |n: usize, one: &str, many: &str| format!("{n} {}", if n == 1 { one } else { many });
+    [
+        count(config.interfaces.len(), "interface", "interfaces"),
+        count(config.vips.len(), "VIP", "VIPs"),
+        count(config.services.len(), "service", "services"),
+        count(reals.len(), "real server", "real servers"),
+    ]
+    .join(", ")
+}

@@ -1,0 +1,180 @@
+//! The command line. One file a subcommand; what they have in common is here.
+
+mod check;
+mod drain;
+mod enable;
+mod flows;
+mod reload;
+mod run;
+mod status;
+mod stop;
+mod text;
+mod weight;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::api::client::{self, Client};
+use crate::daemon;
+
+/// Where the pins lie unless told otherwise.
+const PINS: &str = "/sys/fs/bpf/director";
+/// Where the operator's socket is unless told otherwise.
+const SOCKET: &str = "/run/director/director.sock";
+/// Where the configuration is unless told otherwise.
+const CONFIG: &str = "/etc/director/director.yaml";
+
+/// The exit code for a failure.
+const FAILURE: u8 = 1;
+/// The exit code for a wrong command line or a wrong configuration, as clap has it.
+const MISUSE: u8 = 2;
+
+/// A Layer-4 load balancer director.
+///
+/// Clients reach virtual addresses (VIPs); an XDP program forwards their packets to real servers, by direct routing or by
+/// NAT. Exit codes: 0 well, 1 failed, 2 wrong command line or configuration.
+#[derive(Debug, Parser)]
+#[command(name = "director", version, max_term_width = 100)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Run(run::Run),
+    Check(check::Check),
+    Status(status::StatusCommand),
+    Flows(flows::Flows),
+    Reload(reload::Reload),
+    Weight(weight::Weight),
+    Drain(drain::Drain),
+    Enable(enable::Enable),
+    Stop(stop::Stop),
+}
+
+/// Which director is meant.
+#[derive(Clone, Debug, Args)]
+struct SocketArg {
+    /// The director's socket, as `socket` in its configuration.
+    #[arg(long, value_name = "PATH", default_value = SOCKET)]
+    socket: PathBuf,
+}
+
+/// Why a subcommand failed, and how the process is to end.
+#[derive(Debug)]
+struct Failed {
+    code: u8,
+    message: String,
+}
+
+type Outcome = Result<(), Failed>;
+
+impl From<client::Error> for Failed {
+    fn from(error: client::Error) -> Failed {
+        let misuse = matches!(error, client::Error::Refused { misuse: true, .. });
+        Failed { code: if misuse { MISUSE } else { FAILURE }, message: error.to_string() }
+    }
+}
+
+impl From<anyhow::Error> for Failed {
+    fn from(error: anyhow::Error) -> Failed {
+        Failed { code: FAILURE, message: format!("{error:#}") }
+    }
+}
+
+impl From<std::io::Error> for Failed {
+    fn from(error: std::io::Error) -> Failed {
+        Failed { code: FAILURE, message: error.to_string() }
+    }
+}
+
+impl From<serde_json::Error> for Failed {
+    fn from(error: serde_json::Error) -> Failed {
+        Failed { code: FAILURE, message: error.to_string() }
+    }
+}
+
+impl From<daemon::Failed> for Failed {
+    fn from(error: daemon::Failed) -> Failed {
+        let misuse = matches!(error, daemon::Failed::Config(_));
+        Failed { code: if misuse { MISUSE } else { FAILURE }, message: error.to_string() }
+    }
+}
+
+/// Does what the command line says.
+pub fn main() -> ExitCode {
+    let outcome = match Cli::parse().command {
+        Command::Run(command) => command.execute(),
+        Command::Check(command) => command.execute(),
+        Command::Status(command) => command.execute(),
+        Command::Flows(command) => command.execute(),
+        Command::Reload(command) => command.execute(),
+        Command::Weight(command) => command.execute(),
+        Command::Drain(command) => command.execute(),
+        Command::Enable(command) => command.execute(),
+        Command::Stop(command) => command.execute(),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(Failed { code, message }) => {
+            eprintln!(
+                "{}",
+                if message.contains(": error: ") { message } else { format!("error: {message}") }
+            );
+            ExitCode::from(code)
+        }
+    }
+}
+
+impl SocketArg {
+    fn client(&self) -> Client {
+        Client::new(&self.socket)
+    }
+}
+
+/// Runs a conversation with the director.
+fn converse<T>(conversation: impl Future<Output = Result<T, client::Error>>) -> Result<T, Failed> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    Ok(runtime.block_on(conversation)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_sound_and_every_command_has_examples() {
+        let mut command = Cli::command();
+        command.clone().debug_assert();
+        for subcommand in command.get_subcommands_mut() {
+            let name = subcommand.get_name().to_owned();
+            let help = subcommand.render_long_help().to_string();
+            assert!(help.contains("Examples:"), "{name}: {help}");
+        }
+    }
+
+    #[test]
+    fn operators_words_are_understood() {
+        for line in [
+            "director run",
+            "director run --config a.yaml --pins /sys/fs/bpf/x --log debug",
+            "director check a.yaml --json",
+            "director status --json --socket /tmp/s",
+            "director flows --service web --real 10.0.0.1:80 --client 192.0.2.0/24 --state closing --limit 5 --json",
+            "director weight web 10.0.0.1 65535",
+            "director drain web [2001:db8::1]:80",
+            "director stop --detach",
+        ] {
+            Cli::try_parse_from(line.split(' ')).unwrap_or_else(|error| panic!("{line}: {error}"));
+        }
+        for line in
+            ["director weight web 10.0.0.1 65536", "director flows --state open", "director drain web"]
+        {
+            assert!(Cli::try_parse_from(line.split(' ')).is_err(), "{line}");
+        }
+    }
+}

@@ -1,0 +1,49 @@
+//! `director run`.
+
+use std::io::IsTerminal;
+use std::path::PathBuf;
+
+use clap::Args;
+use tracing_subscriber::EnvFilter;
+
+use super::{CONFIG, Failed, MISUSE, Outcome, PINS};
+use crate::daemon;
+
+/// Run the director: load the data plane (or take over the one that runs), follow the configuration, until SIGTERM or `director stop`.
+///
+/// The data plane goes on after the daemon's end or crash; the next start takes it over with all its flows. SIGHUP reloads
+/// the configuration.
+#[derive(Debug, Args)]
+#[command(after_long_help = "Examples:
+  director run
+  director run --config ./director.yaml --log debug
+  RUST_LOG=director::neighbours=debug director run")]
+pub(super) struct Run {
+    /// The configuration's file.
+    #[arg(long, value_name = "FILE", default_value = CONFIG)]
+    config: PathBuf,
+    /// The directory that keeps the data plane, in a bpf file system. Each director needs its own.
+    #[arg(long, value_name = "DIRECTORY", default_value = PINS)]
+    pins: PathBuf,
+    /// What to log: error, warn, info, debug, trace, or by module as `director::neighbours=debug,info`. Without it, RUST_LOG
+    /// says, or info.
+    #[arg(long, value_name = "FILTER")]
+    log: Option<String>,
+}
+
+impl Run {
+    pub(super) fn execute(self) -> Outcome {
+        let filter = self.log.or_else(|| std::env::var("RUST_LOG").ok()).unwrap_or_else(|| "info".to_owned());
+        let filter = EnvFilter::try_new(&filter).map_err(|error| Failed {
+            code: MISUSE,
+            message: format!("the log filter {filter:?}: {error}"),
+        })?;
+        tracing_subscriber::fmt()
+            .with_env_filter(filter)
+            .with_writer(std::io::stderr)
+            .with_ansi(std::io::stderr().is_terminal())
+            .with_target(false)
+            .init();
+        Ok(daemon::run(&daemon::Options { config: self.config, pins: self.pins })?)
+    }
+}

@@ -1,0 +1,189 @@
+//! `director status`.
+
+use std::net::{IpAddr, SocketAddr};
+
+use clap::Args;
+
+use super::text::{bytes, commas, rate, seconds, table};
+use super::{Outcome, SocketArg, converse};
+use crate::api::types::{self, RealStatus, ServiceStatus, Status};
+
+/// Show services, real servers, weights, flows, rates, and what is wrong.
+#[derive(Debug, Args)]
+#[command(after_long_help = "Examples:
+  director status
+  watch director status
+  director status --json | jq '.services[] | {name, active}'
+
+Columns: WEIGHT in force (and the configured one, where a command set another); ACTIVE: established connections, INACTIVE:
+those that begin or end; each second, over the last ten: packets from clients, bits from and to clients, new connections.
+Under direct forwarding real servers answer clients themselves, so that OUT is not seen.")]
+pub(super) struct StatusCommand {
+    /// Print JSON.
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    socket: SocketArg,
+}
+
+impl StatusCommand {
+    pub(super) fn execute(self) -> Outcome {
+        let client = self.socket.client();
+        let status: Status = converse(client.get(types::STATUS))?;
+        if self.json {
+            println!("{}", serde_json::to_string_pretty(&status)?);
+        } else {
+            print!("{}", render(&status));
+        }
+        Ok(())
+    }
+}
+
+/// The status for people.
+fn render(status: &Status) -> String {
+    let mut text = format!(
+        "director {}, process {}, up {}, {}\n",
+        status.version,
+        status.pid,
+        seconds(status.uptime_seconds),
+        status.config
+    );
+    for problem in &status.problems {
+        text.push_str(&format!("PROBLEM: {problem}\n"));
+    }
+    let interfaces = status.interfaces.iter().map(|i| format!("{} ({})", i.interface, i.mode));
+    let vips = status.vips.iter().map(|vip| {
+        let missing = if vip.held { "" } else { " (MISSING)" };
+        format!("{}/{} on {}{missing}", vip.address, vip.prefix, vip.interface)
+    });
+    for (name, list) in [("interfaces", interfaces.collect::<Vec<_>>()), ("VIPs", vips.collect())] {
+        let list = if list.is_empty() { "none".to_owned() } else { list.join(", ") };
+        text.push_str(&format!("{name:<11} {list}\n"));
+    }
+    text.push_str(&format!("flows       {}\n\n", flows(status)));
+    text.push_str(&services(&status.services));
+    let reasons: Vec<Vec<String>> = status
+        .reasons
+        .iter()
+        .filter(|reason| reason.count > 0)
+        .map(|reason| vec![reason.name.clone(), commas(reason.count), rate(reason.rate)])
+        .collect();
+    if !reasons.is_empty() {
+        let head = ["PASSED, DROPPED, REFUSED", "PACKETS", "PKT/S"].map(str::to_owned).to_vec();
+        text.push('\n');
+        text.push_str(&table(&[vec![head], reasons].concat(), &[]));
+    }
+    text
+}
+
+fn flows(status: &Status) -> String {
+    let flows = &status.flows;
+    let mut text = format!("{} established, {} others", commas(flows.established), commas(flows.other));
+    for (count, what) in
+        [(flows.replies, "replies"), (flows.templates, "persistent clients"), (flows.fragments, "fragments")]
+    {
+        if count > 0 {
+            text.push_str(&format!(", {} {what}", commas(count)));
+        }
+    }
+    let percent = 100.0 * flows.used as f64 / flows.places.max(1) as f64;
+    text.push_str(&format!(
+        "; made for {}, {percent:.1}% of {} places taken, {}",
+        commas(flows.capacity),
+        commas(flows.places),
+        bytes(flows.bytes)
+    ));
+    text
+}
+
+fn services(services: &[ServiceStatus]) -> String {
+    let head = [
+        "SERVICE / REAL",
+        "WEIGHT",
+        "ACTIVE",
+        "INACTIVE",
+        "PKT/S",
+        "BIT/S IN",
+        "BIT/S OUT",
+        "NEW/S",
+        "STATE",
+    ];
+    let mut rows = vec![head.map(str::to_owned).to_vec()];
+    for service in services {
+        let rates = &service.rates;
+        rows.push(vec![
+            title(service),
+            String::new(),
+            commas(service.active),
+            commas(service.inactive),
+            rate(rates.packets_in),
+            rate(rates.bits_in),
+            rate(rates.bits_out),
+            rate(rates.new_flows),
+            service_state(service),
+        ]);
+        rows.extend(service.reals.iter().map(real));
+    }
+    table(&rows, &[8])
+}
+
+fn title(service: &ServiceStatus) -> String {
+    let end = match service.address {
+        IpAddr::V4(address) => format!("{address}:{}", service.ports),
+        IpAddr::V6(address) => format!("[{address}]:{}", service.ports),
+    };
+    let persistence =
+        service.persistence_seconds.map_or(String::new(), |s| format!(" persistence {}", seconds(s)));
+    let ServiceStatus { name, protocol, forward, scheduler, .. } = service;
+    format!("{name}: {protocol} {end} {forward} {scheduler}{persistence}")
+}
+
+fn service_state(service: &ServiceStatus) -> String {
+    let unserved = service.no_real_dropped + service.no_real_rejected;
+    let mut states = Vec::new();
+    if service.id.is_none() {
+        states.push("NO ROOM".to_owned());
+    } else if !service.reals.iter().any(|real| real.reachable && real.weight > 0) {
+        states.push("NO REAL SERVER".to_owned());
+    }
+    for (count, what) in
+        [(unserved, "without a real server"), (service.no_flow, "of no flow"), (service.unplaced, "unplaced")]
+    {
+        if count > 0 {
+            states.push(format!("{} {what}", commas(count)));
+        }
+    }
+    states.join(", ")
+}
+
+fn real(real: &RealStatus) -> Vec<String> {
+    let name = match real.port {
+        Some(port) => SocketAddr::new(real.address, port).to_string(),
+        None => real.address.to_string(),
+    };
+    let weight = if real.overridden {
+        format!("{} ({})", real.weight, real.configured_weight)
+    } else {
+        real.weight.to_string()
+    };
+    let state = match real {
+        RealStatus { id: None, .. } => "NO ROOM",
+        RealStatus { reachable: false, .. } => "NO MAC",
+        RealStatus { weight: 0, overridden: true, .. } => "drained by command",
+        RealStatus { weight: 0, .. } => "drained",
+        RealStatus { overridden: true, .. } => "weight by command",
+        _ => "",
+    };
+    let rates = &real.rates;
+    vec![
+        format!("  {name}"),
+        weight,
+        commas(real.active),
+        commas(real.inactive),
+        rate(rates.packets_in),
+        rate(rates.bits_in),
+        rate(rates.bits_out),
+        rate(rates.new_flows),
+        state.to_owned(),
+    ]
+}

@@ -1,0 +1,427 @@
+//! The one task that decides: it holds the configuration and the overrides, follows next hops, and has the data plane
+//! follow them all. Requests and changes come one after another, so nothing here needs a lock.
+
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result};
+use tokio::sync::{mpsc, oneshot, watch};
+
+use super::inherited::Inherited;
+use super::saved::Saved;
+use super::view::View;
+use super::worker::Worker;
+use crate::api::server::Refusal;
+use crate::api::types::{Reloaded, Weighed, WeightRequest};
+use crate::config::{self, Failure, Loaded};
+use crate::dataplane::{Attachment, Dataplane, Error};
+use crate::model::{Config, Vip};
+use crate::pool::{self, Desired, NextHops};
+use crate::reconcile::{self, Plan, Units};
+use crate::takeover;
+
+/// How often everything is looked after that somebody else may have changed.
+const REPAIR_EVERY: Duration = Duration::from_secs(5);
+/// How long the start waits for next hops before it takes its VIPs: traffic that comes earlier would find nobody.
+const FIRST_HOPS: Duration = Duration::from_millis(500);
+/// The most plans in a row: a later one has the room that an earlier one made.
+const MOST_PLANS: usize = 3;
+
+/// What the operator asks for.
+pub(super) enum Request {
+    /// To read the configuration again.
+    Reload(oneshot::Sender<Result<Reloaded, Refusal>>),
+    /// To put a weight in force, or take it back.
+    Weight(WeightRequest, oneshot::Sender<Result<Weighed, Refusal>>),
+    /// To follow nothing any more.
+    End,
+}
+
+/// Why the data plane is looked at.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Why {
+    /// Something here changed.
+    Changed,
+    /// Nothing did: what differs, somebody else changed.
+    Repair,
+}
+
+/// What the core starts with.
+pub(super) struct Setup {
+    pub(super) worker: Worker,
+    pub(super) units: Units,
+    pub(super) config_path: PathBuf,
+    pub(super) config: Config,
+    pub(super) saved: Saved,
+    pub(super) state_file: PathBuf,
+    pub(super) hops: watch::Receiver<Arc<NextHops>>,
+    pub(super) wanted: watch::Sender<Arc<BTreeSet<IpAddr>>>,
+    pub(super) avoid: watch::Sender<Arc<BTreeSet<IpAddr>>>,
+}
+
+/// The task's state.
+pub(super) struct Core {
+    setup: Setup,
+    config: Arc<Config>,
+    inherited: Inherited,
+    view: watch::Sender<Arc<View>>,
+    attachments: Vec<Attachment>,
+    problems: Problems,
+}
+
+/// What is wrong, by where it was found.
+#[derive(Default)]
+struct Problems {
+    interfaces: Vec<String>,
+    maps: Vec<String>,
+    vips: Vec<(Vip, String)>,
+    /// What was said of them in the log last.
+    logged: BTreeSet<String>,
+}
+
+impl Core {
+    /// Brings everything up: attaches, fills the maps, and takes the VIPs.
+    pub(super) async fn start(setup: Setup, inherited: Inherited) -> Result<Core> {
+        let config = Arc::new(setup.config.clone());
+        let (view, _) = watch::channel(Arc::new(View::new(Arc::clone(&config), setup.units)));
+        let (attachments, problems) = (Vec::new(), Problems::default());
+        let mut core = Core { setup, config, inherited, view, attachments, problems };
+        core.announce_addresses();
+        // Attaching first: it puts this version's program over the maps that a predecessor filled.
+        let interfaces = core.config.interfaces.clone();
+        core.attachments = core.attach(&interfaces).await??;
+        for Attachment { interface, mode, replaced, .. } in &core.attachments {
+            tracing::info!(%interface, %mode, replaced, "attached");
+        }
+        core.await_first_hops().await;
+        core.reconcile(Why::Changed).await?;
+        core.detach_others().await?;
+        core.hold_vips().await;
+        core.publish();
+        Ok(core)
+    }
+
+    /// What is to be seen of it from outside.
+    pub(super) fn view(&self) -> watch::Receiver<Arc<View>> {
+        self.view.subscribe()
+    }
+
+    /// Follows whatever changes until it shall end; then gives its state back.
+    pub(super) async fn run(mut self, mut requests: mpsc::Receiver<Request>) -> Core {
+        let mut repair = tokio::time::interval(REPAIR_EVERY);
+        repair.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        repair.reset();
+        loop {
+            tokio::select! {
+                request = requests.recv() => match request {
+                    Some(Request::Reload(reply)) => drop(reply.send(self.reload().await)),
+                    Some(Request::Weight(asked, reply)) => drop(reply.send(self.weight(asked).await)),
+                    Some(Request::End) | None => return self,
+                },
+                Ok(()) = self.setup.hops.changed() => self.follow(Why::Changed).await,
+                _ = repair.tick() => {
+                    self.repair_interfaces().await;
+                    self.follow(Why::Repair).await;
+                    self.hold_vips().await;
+                }
+            }
+            self.publish();
+        }
+    }
+
+    /// Takes the VIPs away that the director added.
+    pub(super) async fn release_vips(&mut self) -> Result<()> {
+        takeover::release(&self.setup.saved.added()).await?;
+        self.setup.saved.set_added(&[]);
+        self.setup.saved.store(&self.setup.state_file)
+    }
+
+    async fn reload(&mut self) -> Result<Reloaded, Refusal> {
+        let result = self.take_configuration().await;
+        match &result {
+            Ok(Reloaded { operations, milliseconds, .. }) => {
+                tracing::info!(operations, milliseconds, "reloaded")
+            }
+            Err(refusal) => tracing::error!("not reloaded: {}", refusal.body.error),
+        }
+        result
+    }
+
+    async fn take_configuration(&mut self) -> Result<Reloaded, Refusal> {
+        let start = Instant::now();
+        let path = self.setup.config_path.clone();
+        let loaded = tokio::task::spawn_blocking(move || config::load(&path)).await;
+        let Loaded { config, notes } =
+            loaded.map_err(|error| failed(&error.into()))?.map_err(|failure| refused(&failure))?;
+        let mut notes: Vec<String> = notes.iter().map(ToString::to_string).collect();
+        notes.extend(self.needs_more_than_a_reload(&config));
+        notes.iter().for_each(|note| tracing::warn!("{note}"));
+
+        self.attach_new(&config).await.map_err(|error| failed(&error))?;
+        self.config = Arc::new(config);
+        self.announce_addresses();
+        let operations = self.reconcile(Why::Changed).await.map_err(|error| failed(&error))?;
+        self.detach_others().await.map_err(|error| failed(&error))?;
+        self.hold_vips().await;
+        self.publish();
+        let milliseconds = start.elapsed().as_millis() as u64;
+        Ok(Reloaded { operations, milliseconds, notes, problems: self.problems.all() })
+    }
+
+    /// What of a new configuration this process cannot follow.
+    fn needs_more_than_a_reload(&self, config: &Config) -> Vec<String> {
+        let mut notes = Vec::new();
+        if config.limits != self.config.limits {
+            notes.push(
+                "limits: the new ones take effect when the data plane is made anew: `director stop --detach`, then start"
+                    .to_owned(),
+            );
+        }
+        if config.socket != self.setup.config.socket {
+            notes.push(format!(
+                "socket: {} takes effect at the next start; until then it is {}",
+                config.socket.display(),
+                self.setup.config.socket.display()
+            ));
+        }
+        notes
+    }
+
+    /// Attaches to interfaces that a new configuration brings. If one of them cannot be, none is, and the old configuration
+    /// stays.
+    async fn attach_new(&mut self, config: &Config) -> Result<()> {
+        let old: BTreeSet<&String> =
+            self.attachments.iter().map(|attachment| &attachment.interface).collect();
+        let new: Vec<String> = config.interfaces.iter().filter(|name| !old.contains(name)).cloned().collect();
+        match self.attach(&new).await? {
+            Ok(attachments) => {
+                for Attachment { interface, mode, .. } in &attachments {
+                    tracing::info!(%interface, %mode, "attached");
+                }
+                self.attachments.extend(attachments);
+                Ok(())
+            }
+            Err(error) => {
+                let undo = move |dataplane: &mut Dataplane| {
+                    new.iter().try_for_each(|interface| dataplane.detach_interface(interface))
+                };
+                self.setup.worker.ask(undo).await??;
+                Err(anyhow::Error::from(error).context("everything stays as it was"))
+            }
+        }
+    }
+
+    async fn attach(&self, interfaces: &[String]) -> Result<Result<Vec<Attachment>, Error>> {
+        let interfaces = interfaces.to_vec();
+        let attach = move |dataplane: &mut Dataplane| {
+            interfaces.iter().map(|interface| dataplane.attach(interface)).collect()
+        };
+        self.setup.worker.ask(attach).await
+    }
+
+    /// Detaches from interfaces that are not configured (any more).
+    async fn detach_others(&mut self) -> Result<()> {
+        let configured: BTreeSet<String> = self.config.interfaces.iter().cloned().collect();
+        let detach = move |dataplane: &mut Dataplane| -> Result<Vec<String>, Error> {
+            let mut others = dataplane.pinned_interfaces();
+            others.retain(|interface| !configured.contains(interface));
+            others.iter().try_for_each(|interface| dataplane.detach_interface(interface))?;
+            Ok(others)
+        };
+        for interface in self.setup.worker.ask(detach).await?? {
+            tracing::info!(interface, "detached");
+        }
+        self.attachments.retain(|attachment| self.config.interfaces.contains(&attachment.interface));
+        Ok(())
+    }
+
+    /// Attaches again where an interface went away and came back.
+    async fn repair_interfaces(&mut self) {
+        let (mut attachments, mut problems) = (Vec::new(), Vec::new());
+        for interface in &self.config.interfaces {
+            match self.attach(std::slice::from_ref(interface)).await {
+                Ok(Ok(attached)) => attachments.extend(attached),
+                Ok(Err(error)) => problems.push(format!("interface {interface}: {error}")),
+                Err(error) => problems.push(format!("interface {interface}: {error:#}")),
+            }
+        }
+        for attachment in attachments.iter().filter(|attachment| !self.attachments.contains(attachment)) {
+            tracing::warn!(interface = %attachment.interface, mode = %attachment.mode, "attached again");
+        }
+        self.attachments = attachments;
+        self.problems.interfaces = problems;
+    }
+
+    async fn weight(&mut self, asked: WeightRequest) -> Result<Weighed, Refusal> {
+        let real =
+            pool::resolve(&self.config, &asked.service, &asked.real).map_err(|error| misuse(&error))?;
+        let service = self.config.services.iter().find(|service| service.name == real.service);
+        let configured = service.and_then(|service| {
+            service.reals.iter().find(|r| (r.address, r.port) == (real.address, real.port))
+        });
+        let configured_weight = configured.map_or(0, |real| real.weight);
+
+        let mut saved = self.setup.saved.clone();
+        let before = match asked.weight {
+            Some(weight) => saved.overrides.set(real.clone(), weight),
+            None => saved.overrides.clear(&real),
+        };
+        // Only what will survive a crash is put in force.
+        saved.store(&self.setup.state_file).map_err(|error| failed(&error))?;
+        self.setup.saved = saved;
+        let (before, weight) =
+            (before.unwrap_or(configured_weight), asked.weight.unwrap_or(configured_weight));
+        tracing::info!(
+            service = real.service,
+            real = real.real(),
+            before,
+            weight,
+            "weight set by the operator"
+        );
+        self.reconcile(Why::Changed).await.map_err(|error| failed(&error))?;
+        self.publish();
+        Ok(Weighed { real: real.real(), service: real.service, configured_weight, before, weight })
+    }
+
+    /// Tells the resolver of next hops who they are wanted for.
+    fn announce_addresses(&self) {
+        let reals = self.config.services.iter().flat_map(|service| &service.reals).map(|real| real.address);
+        self.setup.wanted.send_replace(Arc::new(reals.collect()));
+        self.setup.avoid.send_replace(Arc::new(self.config.vips.iter().map(|vip| vip.address).collect()));
+    }
+
+    /// Waits a moment for next hops that neither the resolver nor the predecessor's records know.
+    async fn await_first_hops(&mut self) {
+        let wanted = Arc::clone(&self.setup.wanted.borrow());
+        let inherited = &self.inherited;
+        let all_known = |hops: &Arc<NextHops>| {
+            wanted.iter().all(|address| hops.contains_key(address) || inherited.has(address))
+        };
+        // Those that are down would make it wait for ever: then the others begin.
+        let _ = tokio::time::timeout(FIRST_HOPS, self.setup.hops.wait_for(all_known)).await;
+    }
+
+    /// Reconciles; what goes wrong is a problem until it goes right.
+    async fn follow(&mut self, why: Why) {
+        if let Err(error) = self.reconcile(why).await {
+            self.problems.maps = vec![format!("{error:#}")];
+        }
+    }
+
+    /// Makes the data plane hold what it shall; the number of operations that took.
+    async fn reconcile(&mut self, why: Why) -> Result<usize> {
+        let hops = self.inherited.merge(Instant::now(), &self.setup.hops.borrow_and_update());
+        let desired = Arc::new(pool::desired(&self.config, &self.setup.saved.overrides, &hops));
+        let job = {
+            let desired = Arc::clone(&desired);
+            move |dataplane: &mut Dataplane| bring_about(dataplane, &desired)
+        };
+        let (operations, plan) = self.setup.worker.ask(job).await?.context("the data plane")?;
+        if operations > 0 && why == Why::Repair && !self.inherited.just_ended() {
+            tracing::warn!(operations, "repaired the data plane: somebody else changed it");
+        }
+        self.problems.maps = plan.problems.iter().map(ToString::to_string).collect();
+        self.view.send_modify(|view| {
+            let view = Arc::make_mut(view);
+            view.config = Arc::clone(&self.config);
+            view.desired = desired;
+            view.placements = plan.placements;
+        });
+        Ok(operations)
+    }
+
+    /// Adds VIPs that are missing, and removes those of the director's that are not configured any more.
+    async fn hold_vips(&mut self) {
+        let mut added = self.setup.saved.added();
+        let gone: Vec<Vip> = added.iter().filter(|vip| !self.config.vips.contains(vip)).cloned().collect();
+        if !gone.is_empty() {
+            match takeover::release(&gone).await {
+                Ok(()) => {
+                    gone.iter().for_each(
+                        |vip| tracing::info!(vip = %vip.address, interface = vip.interface, "removed"),
+                    );
+                    added.retain(|vip| !gone.contains(vip));
+                }
+                Err(error) => tracing::warn!("{error:#}"),
+            }
+        }
+        match takeover::hold(&self.config.vips).await {
+            Ok(report) => {
+                for vip in &report.added {
+                    tracing::info!(vip = %vip.address, interface = vip.interface, "added");
+                    if !added.contains(vip) {
+                        added.push(vip.clone());
+                    }
+                }
+                self.problems.vips = report.failed;
+            }
+            Err(error) => tracing::warn!("cannot look after the VIPs: {error:#}"),
+        }
+        if self.setup.saved.set_added(&added)
+            && let Err(error) = self.setup.saved.store(&self.setup.state_file)
+        {
+            tracing::warn!("{error:#}");
+        }
+    }
+
+    /// Shows what is, and logs which problems came and went.
+    fn publish(&mut self) {
+        let problems = self.problems.all();
+        self.problems.log(&problems);
+        self.view.send_modify(|view| {
+            let view = Arc::make_mut(view);
+            view.overrides = self.setup.saved.overrides.clone();
+            view.attachments = self.attachments.clone();
+            view.missing = self.problems.vips.iter().map(|(vip, _)| vip.clone()).collect();
+            view.problems = problems;
+        });
+    }
+}
+
+impl Problems {
+    fn all(&self) -> Vec<String> {
+        let vips = self.vips.iter().map(|(vip, why)| format!("VIP {}: {why}", vip.address));
+        self.interfaces.iter().chain(&self.maps).cloned().chain(vips).collect()
+    }
+
+    /// Each problem once when it comes, and once when it goes.
+    fn log(&mut self, all: &[String]) {
+        let now: BTreeSet<String> = all.iter().cloned().collect();
+        now.difference(&self.logged).for_each(|problem| tracing::error!("{problem}"));
+        self.logged.difference(&now).for_each(|problem| tracing::info!("no longer: {problem}"));
+        self.logged = now;
+    }
+}
+
+/// Plans and applies, and once more where the first plan had too little room: by then it has made some.
+fn bring_about(dataplane: &mut Dataplane, desired: &Desired) -> Result<(usize, Plan), Error> {
+    let mut operations = 0;
+    let mut plans = 0;
+    loop {
+        let plan = reconcile::diff(&dataplane.observe()?, desired, &dataplane.units());
+        dataplane.apply(&plan.ops)?;
+        operations += plan.ops.len();
+        plans += 1;
+        if plan.problems.is_empty() || plan.ops.is_empty() || plans == MOST_PLANS {
+            return Ok((operations, plan));
+        }
+    }
+}
+
+fn misuse(error: &dyn std::error::Error) -> Refusal {
+    Refusal::new(true, error.to_string())
+}
+
+fn failed(error: &anyhow::Error) -> Refusal {
+    Refusal::new(false, format!("{error:#}"))
+}
+
+fn refused(failure: &Failure) -> Refusal {
+    let mut refusal = Refusal::new(true, failure.to_string());
+    refusal.body.hint =
+        Some("everything stays as it was; `director check FILE` shows the same before a reload".to_owned());
+    refusal
+}

@@ -1,0 +1,78 @@
+//! The director as the operator's socket sees it: what the tasks show of themselves, and the way to ask them.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use hyper::body::Bytes;
+use tokio::sync::{mpsc, oneshot, watch};
+
+use super::core::Request;
+use super::flows;
+use super::rates::Measured;
+use super::view::{Surroundings, View};
+use super::worker::Worker;
+use crate::api::server::{Director, Refusal};
+use crate::api::types::{FlowQuery, Reloaded, Status, StopRequest, Stopping, Weighed, WeightRequest};
+use crate::dataplane::{FlowTable, SweepReport};
+
+/// See the module.
+pub(super) struct Handle {
+    pub(super) config_path: String,
+    pub(super) started: Instant,
+    pub(super) worker: Worker,
+    pub(super) table: Arc<FlowTable>,
+    pub(super) view: watch::Receiver<Arc<View>>,
+    pub(super) measured: watch::Receiver<Arc<Measured>>,
+    pub(super) swept: watch::Receiver<Arc<SweepReport>>,
+    pub(super) requests: mpsc::Sender<Request>,
+    pub(super) stops: mpsc::Sender<StopRequest>,
+}
+
+impl Handle {
+    /// Asks the core, which answers in its turn.
+    pub(super) async fn ask<T>(
+        &self,
+        request: impl FnOnce(oneshot::Sender<Result<T, Refusal>>) -> Request,
+    ) -> Result<T, Refusal> {
+        let ending = || Refusal::new(false, "the director is ending".to_owned());
+        let (reply, answer) = oneshot::channel();
+        self.requests.send(request(reply)).await.map_err(|_| ending())?;
+        answer.await.unwrap_or_else(|_| Err(ending()))
+    }
+}
+
+impl Director for Handle {
+    async fn status(&self) -> Result<Status, Refusal> {
+        let (view, measured, swept) =
+            (self.view.borrow().clone(), self.measured.borrow().clone(), self.swept.borrow().clone());
+        let around = Surroundings {
+            config_path: self.config_path.clone(),
+            uptime: self.started.elapsed(),
+            places: self.table.places(),
+            bytes: self.table.bytes(),
+        };
+        Ok(view.status(&measured, &swept, around))
+    }
+
+    async fn flows(&self, asked: FlowQuery) -> Result<mpsc::Receiver<Bytes>, Refusal> {
+        let failed = |error: anyhow::Error| Refusal::new(false, format!("{error:#}"));
+        let now = self.worker.ask(|dataplane| dataplane.now()).await.map_err(failed)?;
+        let now = now.map_err(|error| failed(error.into()))?;
+        let view = self.view.borrow().clone();
+        flows::list(&view, Arc::clone(&self.table), now, &asked).map_err(|error| Refusal::new(true, error))
+    }
+
+    async fn reload(&self) -> Result<Reloaded, Refusal> {
+        self.ask(Request::Reload).await
+    }
+
+    async fn weight(&self, asked: WeightRequest) -> Result<Weighed, Refusal> {
+        self.ask(|reply| Request::Weight(asked, reply)).await
+    }
+
+    async fn stop(&self, asked: StopRequest) -> Result<Stopping, Refusal> {
+        let ending = |_| Refusal::new(false, "the director is ending already".to_owned());
+        self.stops.try_send(asked).map_err(ending)?;
+        Ok(Stopping { pid: std::process::id() })
+    }
+}

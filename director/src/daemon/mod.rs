@@ -1,0 +1,263 @@
+//! The daemon: the only wiring. It joins configuration, next hops, data plane and the operator's socket by channels, and
+//! ends them in order.
+
+mod core;
+mod flows;
+mod handle;
+mod inherited;
+pub(crate) mod lock;
+mod rates;
+pub(crate) mod saved;
+mod view;
+mod watchers;
+mod worker;
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result};
+use director_ebpf::abi::ABI_VERSION;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinSet;
+
+use self::core::{Core, Request, Setup};
+use crate::api::server::{Director, Listener};
+use crate::api::types::StopRequest;
+use crate::config::{self, Failure, Loaded};
+use crate::dataplane::{self, Dataplane, FlowTable};
+use crate::neighbours;
+use crate::pool::NextHops;
+use crate::reconcile::{Observed, Units};
+use crate::takeover;
+use handle::Handle;
+use inherited::Inherited;
+use lock::Lock;
+use saved::Saved;
+use worker::Worker;
+
+/// Threads for tasks; the data plane, and whatever blocks, have their own.
+const THREADS: usize = 2;
+/// Requests that may wait for the core.
+const MOST_REQUESTS: usize = 64;
+/// How long the answer to the request that ends the daemon may take to get out.
+const LAST_WORDS: Duration = Duration::from_millis(100);
+/// How long until a resolver of next hops that failed is tried again.
+const RESOLVER_RETRY: Duration = Duration::from_secs(1);
+
+/// How the daemon is to run.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// The configuration's file.
+    pub config: PathBuf,
+    /// The directory for pins.
+    pub pins: PathBuf,
+}
+
+/// Why the daemon ended.
+#[derive(Debug, thiserror::Error)]
+pub enum Failed {
+    /// The configuration is wrong.
+    #[error("{0}")]
+    Config(Failure),
+    /// Anything else.
+    #[error("{0:#}")]
+    Other(#[from] anyhow::Error),
+}
+
+/// Runs the daemon until it is told to end. The data plane goes on without it, unless it is told otherwise.
+///
+/// # Errors
+/// It could not start, or could not end as it was told to.
+pub fn run(options: &Options) -> Result<(), Failed> {
+    let Loaded { config, notes } = config::load(&options.config).map_err(Failed::Config)?;
+    for note in notes {
+        tracing::warn!("{}:{note}", options.config.display());
+    }
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(THREADS)
+        .enable_all()
+        .build()
+        .context("cannot start threads")?;
+    let result = runtime.block_on(live(options, config));
+    // A listing of flows that nobody reads any more must not hold up the end.
+    runtime.shutdown_background();
+    Ok(result?)
+}
+
+async fn live(options: &Options, config: crate::model::Config) -> Result<()> {
+    let started = Instant::now();
+    let mut signals = Signals::new()?;
+    let socket = config.socket.clone();
+    if let Some(directory) = socket.parent() {
+        std::fs::create_dir_all(directory)
+            .with_context(|| format!("cannot create {}", directory.display()))?;
+    }
+    let _lock = Lock::for_socket(&socket)?;
+    let state_file = saved::state_file(&socket);
+    let saved = Saved::load(&state_file)?;
+
+    let pins = options.pins.clone();
+    let worker = Worker::start(dataplane::Options { pins: pins.clone(), limits: config.limits }).await?;
+    let opened = worker.ask(open_state).await??;
+    let _pins_lock = Lock::for_pins(&opened.pins)?;
+    if opened.units.limits != config.limits {
+        tracing::warn!(
+            "limits: the data plane keeps those it was made with ({:?}); `director stop --detach` makes way for new ones",
+            opened.units.limits
+        );
+    }
+
+    let mut tasks = JoinSet::new();
+    let (wanted, wanted_seen) = watch::channel(Arc::default());
+    let (avoid, avoid_seen) = watch::channel(Arc::default());
+    let (known, hops) = watch::channel(Arc::<NextHops>::default());
+    tasks.spawn(resolve(wanted_seen, avoid_seen, known));
+    let inherited = Inherited::new(Instant::now(), &opened.observed);
+    let config_path = options.config.clone();
+    let (units, setup_worker) = (opened.units, worker.clone());
+    let setup =
+        Setup { worker: setup_worker, units, config_path, config, saved, state_file, hops, wanted, avoid };
+    let core = Core::start(setup, inherited).await?;
+
+    let listener =
+        Listener::bind(&socket).with_context(|| format!("cannot listen on {}", socket.display()))?;
+    let (measured, measured_seen) = watch::channel(Arc::default());
+    let (swept, swept_seen) = watch::channel(Arc::default());
+    let (requests, asked) = mpsc::channel(MOST_REQUESTS);
+    let (stops, mut stop) = mpsc::channel(1);
+    let view = core.view();
+    tasks.spawn(watchers::measure(worker.clone(), view.clone(), measured));
+    tasks.spawn(watchers::sweep(worker.clone(), Arc::clone(&opened.table), swept));
+    let handle = Arc::new(Handle {
+        config_path: options.config.display().to_string(),
+        started,
+        worker,
+        table: opened.table,
+        view,
+        measured: measured_seen,
+        swept: swept_seen,
+        requests,
+        stops,
+    });
+    tasks.spawn(listener.serve(Arc::clone(&handle)));
+    let core = tokio::spawn(core.run(asked));
+    tracing::info!(milliseconds = started.elapsed().as_millis() as u64, socket = %socket.display(), "ready");
+
+    let asked = signals.attend(&handle, &mut stop).await;
+    tokio::time::sleep(LAST_WORDS).await;
+    // Nobody takes it badly if the core is gone: it is about to be waited for.
+    let _ = handle.requests.send(Request::End).await;
+    let core = core.await.context("the core task died")?;
+    tasks.shutdown().await;
+    end(core, asked, &pins).await
+}
+
+/// What has to be known of the data plane before anything else.
+struct Opened {
+    units: Units,
+    table: Arc<FlowTable>,
+    observed: Observed,
+    pins: PathBuf,
+}
+
+fn open_state(dataplane: &mut Dataplane) -> Result<Opened, dataplane::Error> {
+    let (units, table) = (dataplane.units(), dataplane.flows());
+    Ok(Opened { units, table, observed: dataplane.observe()?, pins: dataplane.pins().to_owned() })
+}
+
+/// Keeps next hops known, whatever happens to those who look for them.
+async fn resolve(
+    wanted: neighbours::Addresses,
+    avoid: neighbours::Addresses,
+    known: watch::Sender<Arc<NextHops>>,
+) {
+    loop {
+        match neighbours::run(wanted.clone(), avoid.clone(), known.clone()).await {
+            Ok(()) => return,
+            Err(error) => tracing::error!("next hops are not followed at the moment: {error:#}"),
+        }
+        tokio::time::sleep(RESOLVER_RETRY).await;
+    }
+}
+
+/// Leaves the data plane to itself, or takes it down.
+async fn end(mut core: Core, asked: StopRequest, pins: &Path) -> Result<()> {
+    if !asked.detach {
+        println!(
+            "The director ends; its data plane goes on forwarding. `director run` takes it over, `director stop --detach` \
+             takes it down."
+        );
+        return Ok(());
+    }
+    // Addresses first: a client is better told by the network that nobody is there than by this host's own stack.
+    let released = core.release_vips().await;
+    drop(core);
+    let pins = pins.to_owned();
+    tokio::task::spawn_blocking(move || Dataplane::detach_all(&pins)).await??;
+    println!("The director ends, and its data plane is detached.");
+    released
+}
+
+/// Whether a daemon runs with a socket (or is about to).
+///
+/// # Errors
+/// Its lock file cannot be looked at.
+pub fn is_running(socket: &Path) -> Result<bool> {
+    lock::is_held(socket)
+}
+
+/// What a daemon does at the end when it is told to detach, where no daemon runs any more.
+///
+/// # Errors
+/// A daemon does run, or something refuses to go.
+pub fn detach_remains(socket: &Path, pins: &Path) -> Result<()> {
+    let directory = socket.parent().is_some_and(Path::is_dir);
+    let _lock = directory.then(|| Lock::for_socket(socket)).transpose()?;
+    let versioned = pins.join(format!("v{ABI_VERSION}"));
+    let _pins_lock = versioned.is_dir().then(|| Lock::for_pins(&versioned)).transpose()?;
+    let state_file = saved::state_file(socket);
+    let mut saved = Saved::load(&state_file)?;
+    if !saved.added().is_empty() {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        runtime.block_on(takeover::release(&saved.added()))?;
+        saved.set_added(&[]);
+        saved.store(&state_file)?;
+    }
+    Ok(Dataplane::detach_all(pins)?)
+}
+
+/// What the process is told from outside.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+    hang_up: Signal,
+}
+
+impl Signals {
+    fn new() -> Result<Signals> {
+        let listen = |kind| signal(kind).context("cannot listen to signals");
+        Ok(Signals {
+            terminate: listen(SignalKind::terminate())?,
+            interrupt: listen(SignalKind::interrupt())?,
+            hang_up: listen(SignalKind::hangup())?,
+        })
+    }
+
+    /// Reloads at each SIGHUP; ends at SIGTERM, SIGINT or the operator's request.
+    async fn attend(&mut self, handle: &Arc<Handle>, stop: &mut mpsc::Receiver<StopRequest>) -> StopRequest {
+        loop {
+            tokio::select! {
+                _ = self.terminate.recv() => return StopRequest::default(),
+                _ = self.interrupt.recv() => return StopRequest::default(),
+                Some(asked) = stop.recv() => return asked,
+                _ = self.hang_up.recv() => {
+                    let handle = Arc::clone(handle);
+                    // What comes of it is in the log.
+                    tokio::spawn(async move { drop(handle.reload().await) });
+                }
+            }
+        }
+    }
+}

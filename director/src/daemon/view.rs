@@ -1,0 +1,210 @@
+//! What the core shows of itself, and the status made of it. Pure.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use director_ebpf::flowword::kind;
+use director_ebpf::state::ESTABLISHED;
+
+use super::rates::Measured;
+use crate::api::types::{
+    FlowTableStatus, Rates, RealStatus, ReasonStatus, ServiceStatus, Status, Traffic, VipStatus,
+};
+use crate::dataplane::{Attachment, SweepReport};
+use crate::model::{Config, Real, Service, Vip};
+use crate::pool::{Desired, DesiredService, Overrides, RealKey};
+use crate::reconcile::{Placement, Units};
+
+/// The core's state at one moment.
+#[derive(Clone, Debug)]
+pub(super) struct View {
+    pub(super) config: Arc<Config>,
+    pub(super) overrides: Overrides,
+    /// Follows from the configuration; so do the placements.
+    pub(super) desired: Arc<Desired>,
+    pub(super) placements: Vec<Option<Placement>>,
+    pub(super) attachments: Vec<Attachment>,
+    /// VIPs that could not be added.
+    pub(super) missing: Vec<Vip>,
+    pub(super) problems: Vec<String>,
+    pub(super) units: Units,
+}
+
+/// What of the status the core has nothing to do with.
+pub(super) struct Surroundings {
+    pub(super) config_path: String,
+    pub(super) uptime: Duration,
+    pub(super) places: u64,
+    pub(super) bytes: u64,
+}
+
+impl View {
+    /// Before anything is known.
+    pub(super) fn new(config: Arc<Config>, units: Units) -> View {
+        View {
+            config,
+            units,
+            overrides: Overrides::default(),
+            desired: Arc::default(),
+            placements: Vec::new(),
+            attachments: Vec::new(),
+            missing: Vec::new(),
+            problems: Vec::new(),
+        }
+    }
+
+    /// The ids of all backends and of all services.
+    pub(super) fn ids(&self) -> (Vec<u32>, Vec<u32>) {
+        let placed = || self.placements.iter().flatten();
+        (
+            placed().flat_map(|p| p.backends.iter().flatten().copied()).collect(),
+            placed().map(|p| p.id).collect(),
+        )
+    }
+
+    /// The status.
+    pub(super) fn status(&self, measured: &Measured, sweep: &SweepReport, around: Surroundings) -> Status {
+        let planned = self.desired.services.iter().zip(&self.placements);
+        let services = self.config.services.iter().zip(planned).map(|(service, (desired, placement))| {
+            self.service(service, desired, placement.as_ref(), measured, sweep)
+        });
+        let vip = |vip: &Vip| VipStatus {
+            address: vip.address,
+            prefix: vip.prefix,
+            interface: vip.interface.clone(),
+            held: !self.missing.contains(vip),
+        };
+        let reasons = measured.reasons.iter().map(|&(reason, count, rate)| ReasonStatus {
+            name: reason.name().to_owned(),
+            count,
+            rate,
+        });
+        Status {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            pid: std::process::id(),
+            uptime_seconds: around.uptime.as_secs(),
+            interfaces: self.attachments.clone(),
+            vips: self.config.vips.iter().map(vip).collect(),
+            services: services.collect(),
+            flows: flow_table(self.units.limits.flows, sweep, &around),
+            reasons: reasons.collect(),
+            problems: self.problems.clone(),
+            config: around.config_path,
+        }
+    }
+
+    fn service(
+        &self,
+        service: &Service,
+        desired: &DesiredService,
+        placement: Option<&Placement>,
+        measured: &Measured,
+        sweep: &SweepReport,
+    ) -> ServiceStatus {
+        let reals: Vec<RealStatus> = service
+            .reals
+            .iter()
+            .enumerate()
+            .map(|(i, real)| {
+                let id = placement.and_then(|placement| placement.backends.get(i).copied().flatten());
+                self.real(service, real, desired, i, (id, measured, sweep))
+            })
+            .collect();
+        let stats =
+            placement.and_then(|placement| measured.services.get(&placement.id)).copied().unwrap_or_default();
+        ServiceStatus {
+            name: service.name.clone(),
+            address: service.address,
+            protocol: service.protocol,
+            ports: service.ports.to_string(),
+            forward: service.forward,
+            scheduler: service.scheduler,
+            persistence_seconds: service.persistence.map(|persistence| persistence.timeout.as_secs()),
+            id: placement.map(|placement| placement.id),
+            active: reals.iter().map(|real| real.active).sum(),
+            inactive: reals.iter().map(|real| real.inactive).sum(),
+            traffic: reals.iter().fold(Traffic::default(), |sum, real| sum + real.traffic),
+            rates: reals.iter().fold(Rates::default(), |sum, real| sum + real.rates),
+            reals,
+            no_real_dropped: stats.no_real_dropped,
+            no_real_rejected: stats.no_real_rejected,
+            no_flow: stats.no_flow,
+            unplaced: stats.unplaced,
+        }
+    }
+
+    fn real(
+        &self,
+        service: &Service,
+        real: &Real,
+        desired: &DesiredService,
+        at: usize,
+        (id, measured, sweep): (Option<u32>, &Measured, &SweepReport),
+    ) -> RealStatus {
+        let key = RealKey { service: service.name.clone(), address: real.address, port: real.port };
+        let overridden = self.overrides.weight(&key);
+        let hop = desired.reals.get(at).and_then(|desired| desired.hop);
+        let (active, inactive) = id.and_then(|id| sweep.by_backend.get(&id)).copied().unwrap_or_default();
+        let (traffic, rates) = id.and_then(|id| measured.backends.get(&id)).copied().unwrap_or_default();
+        RealStatus {
+            address: real.address,
+            port: real.port,
+            configured_weight: real.weight,
+            weight: overridden.unwrap_or(real.weight),
+            overridden: overridden.is_some(),
+            reachable: hop.is_some(),
+            mac: hop.map(|hop| hop.mac.map(|byte| format!("{byte:02x}")).join(":")),
+            id,
+            active,
+            inactive,
+            traffic,
+            rates,
+        }
+    }
+}
+
+fn flow_table(capacity: u32, sweep: &SweepReport, around: &Surroundings) -> FlowTableStatus {
+    let of = |wanted: u8| sweep.by_kind.iter().filter(move |((kind, _), _)| *kind == wanted);
+    let sum = |wanted: u8| of(wanted).map(|(_, count)| count).sum::<u64>();
+    let established =
+        of(kind::CLIENT).filter(|((_, state), _)| *state == ESTABLISHED).map(|(_, count)| count).sum();
+    FlowTableStatus {
+        capacity: capacity.into(),
+        places: around.places,
+        used: sweep.used(),
+        established,
+        other: sum(kind::CLIENT) - established,
+        replies: sum(kind::REPLY),
+        templates: sum(kind::TEMPLATE),
+        fragments: sum(kind::FRAGMENT),
+        bytes: around.bytes,
+    }
+}
+
+impl std::ops::Add for Traffic {
+    type Output = Traffic;
+
+    fn add(self, other: Traffic) -> Traffic {
+        Traffic {
+            packets_in: self.packets_in + other.packets_in,
+            bytes_in: self.bytes_in + other.bytes_in,
+            packets_out: self.packets_out + other.packets_out,
+            bytes_out: self.bytes_out + other.bytes_out,
+            new_flows: self.new_flows + other.new_flows,
+        }
+    }
+}
+
+impl std::ops::Add for Rates {
+    type Output = Rates;
+
+    fn add(self, other: Rates) -> Rates {
+        Rates {
+            packets_in: self.packets_in + other.packets_in,
+            bits_in: self.bits_in + other.bits_in,
+            packets_out: self.packets_out + other.packets_out,
+            bits_out: self.bits_out + other.bits_out,
+            new_flows: self.new_flows + other.new_flows,
+        }
+    }
+}

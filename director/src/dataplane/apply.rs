@@ -1,0 +1,65 @@
+//! Carries out what the reconciler asks for: the only interpreter of its operations.
+
+use director_ebpf::abi::{Backend, SLOTS_PER_LINE, Service, SlotLine};
+
+use super::error::Error;
+use super::{Dataplane, Filter, Key};
+use crate::reconcile::MapOp;
+
+/// The word of a service's record that makes a new slot table take effect: written last.
+const TABLE_WORD: usize = std::mem::offset_of!(Service, table) / 8;
+/// The word of a backend's record that has its flags: written last. (Its MAC is one word too, so that no packet leaves to half
+/// a MAC.)
+const FLAGS_WORD: usize = std::mem::offset_of!(Backend, flags) / 8;
+
+impl Dataplane {
+    /// Applies operations, in their order.
+    ///
+    /// # Errors
+    /// A map refuses; what came before is applied.
+    pub fn apply(&mut self, ops: &[MapOp]) -> Result<(), Error> {
+        for op in ops {
+            match op {
+                MapOp::PutDevice { ifindex } => self.devices.insert(*ifindex, *ifindex, None, 0)?,
+                MapOp::DeleteDevice { ifindex } => self.devices.remove(*ifindex)?,
+                MapOp::WriteBackend { id, record } => self.write_backend(*id, record),
+                MapOp::ClearBackend { id } => self.clear_backend(*id),
+                MapOp::WriteSlots { offset, slots } => self.write_slots(*offset, slots),
+                MapOp::WriteService { id, record } => self.services.set(*id as usize, record, TABLE_WORD),
+                MapOp::ClearService { id } => self.clear_service(*id),
+                MapOp::WriteFilter(filter) => self.filter.set(0, Filter(**filter), 0)?,
+                MapOp::PutKey { key, id } => self.keys.insert(Key(*key), *id, 0)?,
+                MapOp::DeleteKey { key } => match self.keys.remove(&Key(*key)) {
+                    Ok(()) | Err(aya::maps::MapError::KeyNotFound) => {}
+                    Err(error) => return Err(error.into()),
+                },
+            }
+        }
+        Ok(())
+    }
+
+    fn write_backend(&mut self, id: u32, record: &Backend) {
+        self.quarantine.remove(&id);
+        self.backends.set(id as usize, &record.sealed(), FLAGS_WORD);
+    }
+
+    fn clear_backend(&mut self, id: u32) {
+        let record = Backend { flags: 0, ..self.backends.get(id as usize) };
+        // Only the word with the flags changes: whoever still holds the id sees an unused record of the same real server.
+        self.backends.set(id as usize, &record, FLAGS_WORD);
+        self.quarantine.insert(id, self.sweeps.load(std::sync::atomic::Ordering::Relaxed));
+    }
+
+    fn clear_service(&mut self, id: u32) {
+        let record = Service { flags: 0, table: 0, ..self.services.get(id as usize) };
+        self.services.set(id as usize, &record, TABLE_WORD);
+    }
+
+    fn write_slots(&mut self, offset: u32, slots: &[u32]) {
+        for (i, chunk) in slots.chunks(SLOTS_PER_LINE as usize).enumerate() {
+            let mut line: SlotLine = [0; SLOTS_PER_LINE as usize];
+            line[..chunk.len()].copy_from_slice(chunk);
+            self.slots.set((offset / SLOTS_PER_LINE) as usize + i, &line, 0);
+        }
+    }
+}

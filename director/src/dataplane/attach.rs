@@ -1,0 +1,229 @@
+//! Attaching to interfaces, natively where the driver can, else in generic mode. Links are pinned; a successor replaces the
+//! program behind a link atomically, so that no packet passes without one.
+
+use std::path::{Path, PathBuf};
+
+use aya::Ebpf;
+use aya::programs::links::{FdLink, PinnedLink};
+use aya::programs::xdp::{XdpLink, XdpMode};
+use aya::programs::{ProgramError, Xdp};
+use serde::{Deserialize, Serialize};
+
+use super::Dataplane;
+use super::error::Error;
+use super::object::{self, Own};
+
+/// Where in the kernel the program runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Mode {
+    /// In the driver, before the kernel makes anything of the frame.
+    Native,
+    /// In the network stack: correct, but slower.
+    Generic,
+}
+
+impl Mode {
+    const ALL: [Mode; 2] = [Mode::Native, Mode::Generic];
+
+    fn name(self) -> &'static str {
+        match self {
+            Mode::Native => "native",
+            Mode::Generic => "generic",
+        }
+    }
+}
+
+impl std::fmt::Display for Mode {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// An interface the program is attached to.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Attachment {
+    /// Its name.
+    pub interface: String,
+    /// Its index.
+    pub ifindex: u32,
+    /// Where the program runs.
+    pub mode: Mode,
+    /// Whether a running program was replaced, without a gap.
+    pub replaced: bool,
+}
+
+/// What keeps an attachment alive in this process.
+pub(super) struct Attached {
+    pub(super) attachment: Attachment,
+    mac: [u8; 6],
+    /// The instance; dropping it does no harm, the link holds the program.
+    _ebpf: Ebpf,
+    _link: PinnedLink,
+}
+
+impl Dataplane {
+    /// Attaches to an interface, or replaces the program that is attached there.
+    ///
+    /// # Errors
+    /// No such interface; another program is attached; the driver and the generic mode both refuse.
+    pub fn attach(&mut self, interface: &str) -> Result<Attachment, Error> {
+        let own = own(interface)?;
+        if let Some(attached) = self.attached.get(interface)
+            && attached.attachment.ifindex == own.ifindex
+            && attached.mac == own.mac
+        {
+            return Ok(attached.attachment.clone());
+        }
+        self.attached.remove(interface);
+        let mut ebpf = object::load(&self.pins, &self.shared, Some(own))?;
+        let program = object::program(&mut ebpf, "director")?;
+        let (link, mode, replaced) = match replace(program, &self.pins, interface)? {
+            Some((link, mode)) => (link, mode, true),
+            None => {
+                let (link, mode) = attach_new(program, &self.pins, interface, own.ifindex)?;
+                (link, mode, false)
+            }
+        };
+        let attachment = Attachment { interface: interface.into(), ifindex: own.ifindex, mode, replaced };
+        let attached = Attached { attachment: attachment.clone(), mac: own.mac, _ebpf: ebpf, _link: link };
+        self.attached.insert(interface.into(), attached);
+        Ok(attachment)
+    }
+
+    /// Detaches from an interface.
+    ///
+    /// # Errors
+    /// Its pin cannot be removed.
+    pub fn detach_interface(&mut self, interface: &str) -> Result<(), Error> {
+        self.attached.remove(interface);
+        for mode in Mode::ALL {
+            remove_pin(&pin(&self.pins, interface, mode))?;
+        }
+        Ok(())
+    }
+
+    /// Where the program is attached.
+    pub fn attachments(&self) -> Vec<Attachment> {
+        self.attached.values().map(|attached| attached.attachment.clone()).collect()
+    }
+
+    /// Interfaces that a predecessor left attached.
+    pub fn pinned_interfaces(&self) -> Vec<String> {
+        let Ok(entries) = std::fs::read_dir(&self.pins) else { return Vec::new() };
+        let names = entries.flatten().filter_map(|entry| entry.file_name().into_string().ok());
+        let mut interfaces: Vec<String> = names
+            .filter_map(|name| Some(name.strip_prefix("link-")?.rsplit_once('-')?.0.to_owned()))
+            .collect();
+        interfaces.sort();
+        interfaces.dedup();
+        interfaces
+    }
+
+    /// Takes the whole data plane down: every link, every map, every flow.
+    ///
+    /// # Errors
+    /// A pin cannot be removed.
+    pub fn detach_all(pins: &Path) -> Result<(), Error> {
+        let versioned = object::versioned(pins);
+        match std::fs::remove_dir_all(&versioned) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(Error::File(versioned, error)),
+            _ => {
+                // Others may keep their own things here; then the directory stays.
+                let _ = std::fs::remove_dir(pins);
+                Ok(())
+            }
+        }
+    }
+}
+
+fn pin(pins: &Path, interface: &str, mode: Mode) -> PathBuf {
+    pins.join(format!("link-{interface}-{}", mode.name()))
+}
+
+fn remove_pin(path: &Path) -> Result<(), Error> {
+    match std::fs::remove_file(path) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(Error::File(path.into(), error)),
+        _ => Ok(()),
+    }
+}
+
+/// Puts the program behind the link that a predecessor pinned, if there is one and its interface still exists.
+fn replace(program: &mut Xdp, pins: &Path, interface: &str) -> Result<Option<(PinnedLink, Mode)>, Error> {
+    for mode in Mode::ALL {
+        let path = pin(pins, interface, mode);
+        let Ok(pinned) = PinnedLink::from_pin(&path) else { continue };
+        let link: FdLink = pinned.into();
+        let updated = XdpLink::try_from(link)
+            .map_err(|error| Error::Load(error.to_string()))
+            .and_then(|link| Ok(program.attach_to_link(link)?));
+        match updated {
+            Ok(id) => {
+                drop(program.take_link(id)?);
+                let pinned = PinnedLink::from_pin(&path).map_err(|error| Error::Load(error.to_string()))?;
+                return Ok(Some((pinned, mode)));
+            }
+            Err(error) => {
+                // The interface went away, and came back as another one: its link is dead.
+                tracing::warn!(interface, %error, "the pinned link cannot be used any more; attaching anew");
+                remove_pin(&path)?;
+            }
+        }
+    }
+    Ok(None)
+}
+
+fn attach_new(
+    program: &mut Xdp,
+    pins: &Path,
+    interface: &str,
+    ifindex: u32,
+) -> Result<(PinnedLink, Mode), Error> {
+    let mut refusals = Vec::new();
+    for (mode, xdp_mode) in [(Mode::Native, XdpMode::Driver), (Mode::Generic, XdpMode::Skb)] {
+        let id = match program.attach_to_if_index(ifindex, xdp_mode) {
+            Ok(id) => id,
+            Err(error) => {
+                refusals.push((mode, error));
+                continue;
+            }
+        };
+        for (_, error) in &refusals {
+            tracing::warn!(interface, error = error_text(error), "no native XDP here; attached in generic mode");
+        }
+        let link: FdLink = program.take_link(id)?.try_into().map_err(|_| Error::Attach {
+            interface: interface.into(),
+            why: "this kernel has no XDP links, so nothing could be pinned".into(),
+            help: "\n  help: kernel 5.9 or newer is needed",
+        })?;
+        let path = pin(pins, interface, mode);
+        let pinned = link.pin(&path).map_err(|error| Error::Load(error.to_string()))?;
+        return Ok((pinned, mode));
+    }
+    let busy = refusals.iter().any(|(_, error)| error_text(error).contains("os error 16"));
+    let why: Vec<String> = refusals.iter().map(|(mode, error)| format!("{mode}: {}", error_text(error))).collect();
+    Err(Error::Attach {
+        interface: interface.into(),
+        why: why.join("; "),
+        help: if busy {
+            "\n  help: another XDP program is attached; `ip link show` names it, `ip link set … xdp off` removes it"
+        } else {
+            ""
+        },
+    })
+}
+
+fn error_text(error: &ProgramError) -> String {
+    match error {
+        ProgramError::SyscallError(error) => error.io_error.to_string(),
+        other => other.to_string(),
+    }
+}
+
+/// The interface's own facts, asked of the kernel of the network namespace we are in.
+fn own(interface: &str) -> Result<Own, Error> {
+    let found = pnet::datalink::interfaces().into_iter().find(|found| found.name == interface);
+    let Some(found) = found else { return Err(Error::NoInterface(interface.into())) };
+    let mac = found.mac.map_or([0; 6], |mac| mac.octets());
+    Ok(Own { mac, ifindex: found.index })
+}

@@ -1,0 +1,11 @@
+//! Clients that load a service and say what they saw.
+
+mod curl;
+mod session;
+mod udp;
+mod wrk;
+
+pub use curl::{Answers, Curl, Download, Upload, download, upload};
+pub use session::{Session, SessionReport};
+pub use udp::ask;
+pub use wrk::{Load, LoadReport, RunningLoad};

@@ -1,0 +1,133 @@
+//! A long-lived TCP connection: numbered lines to an echo server, each of which must come back.
+
+use std::io::{BufRead, BufReader, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, anyhow, ensure};
+
+use crate::lab::Host;
+
+/// A line is sent this often.
+const PACE: Duration = Duration::from_millis(10);
+
+/// An answer that takes longer counts as a broken connection.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// A connection at work in a thread of its own, until it is finished or dropped.
+#[derive(Debug)]
+pub struct Session {
+    /// Closing it ends the thread.
+    stop: Option<Sender<()>>,
+    thread: Option<JoinHandle<SessionReport>>,
+    real: String,
+}
+
+/// How a connection fared.
+#[derive(Clone, Debug, Default)]
+pub struct SessionReport {
+    /// The host that answered.
+    pub real: String,
+    /// Lines that came back.
+    pub answered: u64,
+    /// The longest that an answer took.
+    pub slowest: Duration,
+    /// Why the connection broke, if it did.
+    pub broken: Option<String>,
+}
+
+impl Session {
+    /// Connects from a host; the first answer says to whom.
+    pub fn start(host: &Host, server: SocketAddr) -> Result<Session> {
+        let stream = host
+            .within(|| Ok(TcpStream::connect_timeout(&server, PATIENCE)?))
+            .with_context(|| format!("cannot connect to {server} from {}", host.name()))?;
+        let mut line = Line::new(stream)?;
+        let real = line.ask(0)?;
+        let (stop, stopped) = channel();
+        let name = real.clone();
+        let thread = thread::spawn(move || {
+            let mut report = SessionReport { real: name, answered: 1, ..SessionReport::default() };
+            while stopped.recv_timeout(PACE) == Err(RecvTimeoutError::Timeout) {
+                if let Err(error) = report.exchange(&mut line) {
+                    report.broken = Some(format!("after {} answers: {error:#}", report.answered));
+                    break;
+                }
+            }
+            report
+        });
+        Ok(Session { stop: Some(stop), thread: Some(thread), real })
+    }
+
+    /// The host that answers.
+    pub fn real(&self) -> &str {
+        &self.real
+    }
+
+    /// Whether the connection broke and its thread is gone.
+    pub fn has_ended(&self) -> bool {
+        self.thread.as_ref().is_none_or(JoinHandle::is_finished)
+    }
+
+    /// Ends it and says how it went.
+    pub fn finish(mut self) -> Result<SessionReport> {
+        self.stop = None;
+        let thread = self.thread.take().context("a session finishes once")?;
+        thread.join().map_err(|_| anyhow!("the session's thread panicked"))
+    }
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        self.stop = None;
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+impl SessionReport {
+    /// Fails if the connection broke.
+    pub fn ensure_whole(&self) -> Result<()> {
+        match &self.broken {
+            Some(reason) => Err(anyhow!("the connection to {} broke {reason}", self.real)),
+            None => Ok(()),
+        }
+    }
+
+    fn exchange(&mut self, line: &mut Line) -> Result<()> {
+        let start = Instant::now();
+        let real = line.ask(self.answered)?;
+        ensure!(real == self.real, "{real} answered instead");
+        self.answered += 1;
+        self.slowest = self.slowest.max(start.elapsed());
+        Ok(())
+    }
+}
+
+/// The connection, line by line.
+struct Line {
+    reader: BufReader<TcpStream>,
+    writer: TcpStream,
+}
+
+impl Line {
+    fn new(writer: TcpStream) -> Result<Line> {
+        writer.set_nodelay(true)?;
+        writer.set_read_timeout(Some(PATIENCE))?;
+        Ok(Line { reader: BufReader::new(writer.try_clone()?), writer })
+    }
+
+    /// Sends a number and gives the name of who sends it back.
+    fn ask(&mut self, number: u64) -> Result<String> {
+        self.writer.write_all(format!("{number}\n").as_bytes())?;
+        let mut answer = String::new();
+        ensure!(self.reader.read_line(&mut answer)? > 0, "the server closed");
+        let (real, echoed) =
+            answer.trim_end().split_once(':').with_context(|| format!("answer {answer:?}"))?;
+        ensure!(echoed == number.to_string(), "{echoed} came back for {number}");
+        Ok(real.to_owned())
+    }
+}

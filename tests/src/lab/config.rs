@@ -1,0 +1,163 @@
+//! Configurations for the director under test.
+
+use std::fmt::Write;
+
+use super::plan::{DIRECT_VIPS, NAT_VIPS};
+
+/// A configuration as text; what is not set here can be added as lines of YAML.
+#[derive(Clone, Debug)]
+pub struct Config {
+    interfaces: Vec<String>,
+    services: Vec<Service>,
+    lines: Vec<String>,
+}
+
+/// A service and its real servers.
+#[derive(Clone, Debug)]
+pub struct Service {
+    name: String,
+    lines: Vec<String>,
+    reals: Vec<String>,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Config::new()
+    }
+}
+
+impl Config {
+    /// With XDP on `eth0` and the lab's VIPs.
+    pub fn new() -> Config {
+        Config { interfaces: vec!["eth0".into()], services: Vec::new(), lines: Vec::new() }
+    }
+
+    /// With XDP on a further interface.
+    pub fn interface(mut self, name: &str) -> Self {
+        self.interfaces.push(name.into());
+        self
+    }
+
+    /// With a further service.
+    pub fn service(mut self, service: Service) -> Self {
+        self.services.push(service);
+        self
+    }
+
+    /// With a further line at the top level, such as `limits: { flows: 1024 }`.
+    pub fn line(mut self, line: &str) -> Self {
+        self.lines.push(line.into());
+        self
+    }
+
+    /// The YAML.
+    pub fn yaml(&self) -> String {
+        let mut yaml = format!("interfaces: [{}]\nvips:\n", self.interfaces.join(", "));
+        for vip in DIRECT_VIPS.into_iter().chain(NAT_VIPS) {
+            let prefix = if vip.contains(':') { 128 } else { 32 };
+            push(&mut yaml, &format!("  - {{ address: \"{vip}/{prefix}\", interface: eth0 }}"));
+        }
+        self.lines.iter().for_each(|line| push(&mut yaml, line));
+        push(&mut yaml, "services:");
+        self.services.iter().for_each(|service| service.write(&mut yaml));
+        yaml
+    }
+}
+
+impl From<Config> for String {
+    fn from(config: Config) -> String {
+        config.yaml()
+    }
+}
+
+impl From<&Config> for String {
+    fn from(config: &Config) -> String {
+        config.yaml()
+    }
+}
+
+impl Service {
+    /// A TCP service of one port, forwarded directly, by round robin.
+    pub fn tcp(name: &str, vip: &str, port: u16) -> Service {
+        Service::new(name, vip, "tcp", port)
+    }
+
+    /// A UDP service of one port, forwarded directly, by round robin.
+    pub fn udp(name: &str, vip: &str, port: u16) -> Service {
+        Service::new(name, vip, "udp", port)
+    }
+
+    fn new(name: &str, vip: &str, protocol: &str, port: u16) -> Service {
+        let service = Service { name: name.into(), lines: Vec::new(), reals: Vec::new() };
+        let service = service.set("address", &format!("\"{vip}\"")).set("protocol", protocol);
+        service.set("port", &port.to_string()).set("forward", "direct").set("scheduler", "rr")
+    }
+
+    /// Whether its VIP is an IPv6 address.
+    pub fn is_v6(&self) -> bool {
+        self.lines.iter().any(|line| line.starts_with("address: ") && line.contains("::"))
+    }
+
+    /// Sets a key of the service to a value in YAML, in place of what it was.
+    pub fn set(mut self, key: &str, value: &str) -> Self {
+        let start = format!("{key}: ");
+        self.lines.retain(|line| !line.starts_with(&start));
+        self.lines.push(start + value);
+        self
+    }
+
+    /// Takes several ports, such as `[80, 8080]`, `8000-8010` or `any`.
+    pub fn ports(mut self, ports: &str) -> Self {
+        self.lines.retain(|line| !line.starts_with("port"));
+        let key = if ports == "any" { "port" } else { "ports" };
+        self.set(key, ports)
+    }
+
+    /// Forwarded by NAT.
+    pub fn nat(self) -> Self {
+        self.set("forward", "nat")
+    }
+
+    /// Scheduled by `rr`, `wrr`, `mh`, …
+    pub fn scheduler(self, name: &str) -> Self {
+        self.set("scheduler", name)
+    }
+
+    /// With a real server.
+    pub fn real(mut self, address: &str, weight: u16) -> Self {
+        self.reals.push(format!("{{ address: \"{address}\", weight: {weight} }}"));
+        self
+    }
+
+    /// With a real server whose port is not the service's.
+    pub fn real_at(mut self, address: &str, port: u16, weight: u16) -> Self {
+        self.reals.push(format!("{{ address: \"{address}\", port: {port}, weight: {weight} }}"));
+        self
+    }
+
+    fn write(&self, yaml: &mut String) {
+        push(yaml, &format!("  - name: {}", self.name));
+        self.lines.iter().for_each(|line| push(yaml, &format!("    {line}")));
+        push(yaml, "    reals:");
+        self.reals.iter().for_each(|real| push(yaml, &format!("      - {real}")));
+    }
+}
+
+fn push(yaml: &mut String, line: &str) {
+    writeln!(yaml, "{line}").expect("a String takes whatever is written");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_service_reads_as_one_would_write_it() {
+        let web = Service::tcp("web", "192.0.2.10", 80).scheduler("wrr").ports("8000-8010");
+        let yaml = Config::new().service(web.real("192.0.2.21", 3)).yaml();
+        let expected = "services:\n  - name: web\n    address: \"192.0.2.10\"\n    protocol: tcp\n    \
+                        forward: direct\n    scheduler: wrr\n    ports: 8000-8010\n    reals:\n      \
+                        - { address: \"192.0.2.21\", weight: 3 }\n";
+        assert!(yaml.ends_with(expected), "{yaml}");
+    }
+}

@@ -1,0 +1,215 @@
+//! The director under test.
+
+use std::ffi::OsStr;
+use std::fs::{self, File, OpenOptions};
+use std::path::{Path, PathBuf};
+use std::process::{ExitStatus, Output, Stdio};
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail, ensure};
+use rustix::process::Signal;
+
+use super::bpffs;
+use super::host::Host;
+use super::process::Process;
+use crate::wait;
+
+/// How long a start or an end may take.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// A director in the lab. Dropping it ends the daemon and removes its pins, so that its data plane ends too.
+#[derive(Debug)]
+pub struct Daemon {
+    host: Host,
+    binary: PathBuf,
+    process: Option<Process>,
+    config: PathBuf,
+    socket: PathBuf,
+    pins: PathBuf,
+    log: PathBuf,
+    kept: bool,
+}
+
+impl Daemon {
+    pub(super) fn start(
+        host: &Host,
+        binary: &Path,
+        directory: &Path,
+        pins: &Path,
+        config: String,
+    ) -> Result<Daemon> {
+        let mut daemon = Daemon {
+            host: host.clone(),
+            binary: binary.to_owned(),
+            process: None,
+            config: directory.join("director.yaml"),
+            socket: directory.join("director.sock"),
+            pins: pins.to_owned(),
+            log: directory.join("director.log"),
+            kept: false,
+        };
+        daemon.write_config(config)?;
+        daemon.run()?;
+        Ok(daemon)
+    }
+
+    /// Starts it (again) and waits until it answers on its socket.
+    pub fn run(&mut self) -> Result<()> {
+        ensure!(self.process.is_none(), "the director runs already");
+        let log = OpenOptions::new().create(true).append(true).open(&self.log)?;
+        let mut command = self.host.command(&self.binary);
+        command.arg("run").arg("--config").arg(&self.config).arg("--pins").arg(&self.pins);
+        self.process = Some(Process::start(command.stdout(log.try_clone()?).stderr(log))?);
+        self.await_answer()
+    }
+
+    fn await_answer(&mut self) -> Result<()> {
+        let answered = wait::until("the director to answer", PATIENCE, || {
+            if !self.process.as_mut().is_some_and(Process::is_running) {
+                bail!("it ended");
+            }
+            let mut status = self.host.command(&self.binary);
+            status.args(["status", "--json", "--socket"]).arg(&self.socket);
+            let quiet = status.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+            Ok(quiet.status()?.success().then_some(()))
+        });
+        answered.with_context(|| format!("the director's log:\n{}", self.log()))
+    }
+
+    /// Waits until every real server's next hop is known: before that it gets nothing.
+    pub fn await_reachable(&self) -> Result<()> {
+        let waited = wait::until("every real server's next hop", PATIENCE, || {
+            let status = self.status()?;
+            let services = status["services"].as_array().context("no services in the status")?;
+            let mut reals = services.iter().filter_map(|service| service["reals"].as_array()).flatten();
+            Ok(reals.all(|real| real["reachable"] == true).then_some(()))
+        });
+        waited.with_context(|| format!("the director's log:\n{}", self.log()))
+    }
+
+    /// The daemon's process, while it runs.
+    pub fn pid(&self) -> Option<u32> {
+        self.process.as_ref().map(Process::pid)
+    }
+
+    /// What the daemon has logged since its first start.
+    pub fn log(&self) -> String {
+        fs::read_to_string(&self.log).unwrap_or_default()
+    }
+
+    /// The program.
+    pub fn binary(&self) -> &Path {
+        &self.binary
+    }
+
+    /// The file that the daemon reads its configuration from.
+    pub fn config_file(&self) -> &Path {
+        &self.config
+    }
+
+    /// The operator's socket.
+    pub fn socket(&self) -> &Path {
+        &self.socket
+    }
+
+    /// The directory of its pins.
+    pub fn pins(&self) -> &Path {
+        &self.pins
+    }
+
+    /// Kills it as a crash would; what it pinned goes on.
+    pub fn kill9(&mut self) {
+        self.process = None;
+    }
+
+    /// Asks it to end (SIGTERM), and waits for that.
+    pub fn terminate(&mut self) -> Result<ExitStatus> {
+        let mut process = self.process.take().context("the director does not run")?;
+        process.signal(Signal::TERM)?;
+        process.wait(PATIENCE)
+    }
+
+    /// Writes a new configuration, which the daemon does not read before it is told to.
+    pub fn write_config(&self, config: impl Into<String>) -> Result<()> {
+        let mut text = config.into();
+        if !text.lines().any(|line| line.starts_with("socket:")) {
+            text = format!("socket: {}\n{text}", self.socket.display());
+        }
+        fs::write(&self.config, text).with_context(|| format!("cannot write {}", self.config.display()))
+    }
+
+    /// Writes a new configuration and runs `director reload`.
+    pub fn reload(&self, config: impl Into<String>) -> Result<Output> {
+        self.write_config(config)?;
+        self.cli(&["reload"])
+    }
+
+    /// Sends SIGHUP.
+    pub fn hangup(&self) -> Result<()> {
+        self.process.as_ref().context("the director does not run")?.signal(Signal::HUP)
+    }
+
+    /// Runs a subcommand against the daemon: `--socket` is added.
+    pub fn cli<S: AsRef<OsStr>>(&self, arguments: &[S]) -> Result<Output> {
+        let mut command = self.host.command(&self.binary);
+        command.args(arguments).arg("--socket").arg(&self.socket).stdin(Stdio::null());
+        command.output().with_context(|| format!("cannot run {}", self.binary.display()))
+    }
+
+    /// Runs a subcommand that has to succeed, and gives what it printed.
+    pub fn cli_ok<S: AsRef<OsStr>>(&self, arguments: &[S]) -> Result<String> {
+        let output = self.cli(arguments)?;
+        let (stdout, stderr) =
+            (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+        let words: Vec<_> = arguments.iter().map(|word| word.as_ref().to_string_lossy()).collect();
+        ensure!(output.status.success(), "director {}: {}\n{stderr}{stdout}", words.join(" "), output.status);
+        Ok(stdout.into_owned())
+    }
+
+    /// What `director status --json` prints.
+    pub fn status(&self) -> Result<serde_json::Value> {
+        let text = self.cli_ok(&["status", "--json"])?;
+        serde_json::from_str(&text).with_context(|| format!("director status --json printed {text}"))
+    }
+
+    /// Lets it go on after this program.
+    pub fn keep(mut self) {
+        self.kept = true;
+        if let Some(process) = self.process.take() {
+            process.keep();
+        }
+    }
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        if self.kept {
+            return;
+        }
+        if std::thread::panicking() {
+            eprintln!("the director's log:\n{}", self.log());
+        }
+        self.process = None;
+        if let Err(error) = bpffs::remove_pins(&self.pins) {
+            eprintln!("{error:#}");
+        }
+    }
+}
+
+/// The `director` to run: `DIRECTOR_BIN`, or what was built beside this program, as a release first.
+pub fn director_binary() -> Result<PathBuf> {
+    if let Some(path) = std::env::var_os("DIRECTOR_BIN").map(PathBuf::from) {
+        File::open(&path).with_context(|| format!("DIRECTOR_BIN: {}", path.display()))?;
+        return Ok(path);
+    }
+    let own = std::env::current_exe()?;
+    // target/PROFILE/xtask, or target/PROFILE/deps/TEST.
+    let profile =
+        own.ancestors().skip(1).find(|directory| !directory.ends_with("deps")).context("no directory")?;
+    let target = profile.parent().unwrap_or(profile);
+    let candidates = [target.join("release/director"), profile.join("director")];
+    let found = candidates.iter().find(|path| path.is_file());
+    found.cloned().with_context(|| {
+        format!("there is no {}; `cargo build --release -p director` makes it", candidates[0].display())
+    })
+}

@@ -1,0 +1,116 @@
+//! Processes that end when their guard is dropped.
+
+use std::io;
+use std::os::unix::process::CommandExt;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use rustix::process::{Pid, Signal, kill_process, kill_process_group};
+
+use crate::wait;
+
+/// A running process, with its own process group: nginx's workers and a shell's children end with it.
+#[derive(Debug)]
+pub struct Process {
+    child: Child,
+    label: String,
+    kept: bool,
+}
+
+impl Process {
+    /// Starts a command; its standard input is empty.
+    pub fn start(command: &mut Command) -> Result<Process> {
+        let label = describe(command);
+        let child = command
+            .stdin(Stdio::null())
+            .process_group(0)
+            .spawn()
+            .with_context(|| format!("cannot start `{label}`"))?;
+        Ok(Process { child, label, kept: false })
+    }
+
+    /// The process's id.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// What was captured of the process's output is read from here.
+    pub fn child(&mut self) -> &mut Child {
+        &mut self.child
+    }
+
+    /// Whether it still runs.
+    pub fn is_running(&mut self) -> bool {
+        matches!(self.child.try_wait(), Ok(None))
+    }
+
+    /// Sends a signal to the process alone.
+    pub fn signal(&self, signal: Signal) -> Result<()> {
+        kill_process(self.os_pid(), signal).with_context(|| format!("cannot signal `{}`", self.label))
+    }
+
+    /// Waits for the process to end by itself.
+    pub fn wait(&mut self, patience: Duration) -> Result<ExitStatus> {
+        let what = format!("the end of `{}`", self.label);
+        wait::until(&what, patience, || Ok(self.child.try_wait()?))
+    }
+
+    /// Ends the process and its group at once.
+    pub fn kill(&mut self) {
+        // A group whose members are all gone is no failure.
+        let _ = kill_process_group(self.os_pid(), Signal::KILL);
+        let _ = self.child.wait();
+    }
+
+    /// Lets the process go on after this program, and gives its id.
+    pub fn keep(mut self) -> u32 {
+        self.kept = true;
+        self.pid()
+    }
+
+    fn os_pid(&self) -> Pid {
+        Pid::from_child(&self.child)
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        if !self.kept {
+            self.kill();
+        }
+    }
+}
+
+/// Runs a command to its end and gives its standard output; whatever else it said is in the error.
+pub fn output_of(command: &mut Command) -> Result<String> {
+    let label = describe(command);
+    let output = command
+        .stdin(Stdio::null())
+        .output()
+        .map_err(|error| explain_missing(error, command))
+        .with_context(|| format!("cannot run `{label}`"))?;
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    if !output.status.success() {
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        anyhow::bail!("`{label}`: {}\n{}{}", output.status, stderr, text);
+    }
+    Ok(text)
+}
+
+/// The command line, as one would type it.
+pub fn describe(command: &Command) -> String {
+    let words = std::iter::once(command.get_program()).chain(command.get_args());
+    words.map(|word| word.to_string_lossy()).collect::<Vec<_>>().join(" ")
+}
+
+fn explain_missing(error: io::Error, command: &Command) -> anyhow::Error {
+    let missing = error.kind() == io::ErrorKind::NotFound;
+    let error = anyhow::Error::new(error);
+    if missing {
+        let program = command.get_program().to_string_lossy();
+        return error
+            .context(format!("{program} is not installed; `cargo xtask setup` installs what the lab uses"));
+    }
+    error
+}

@@ -1,0 +1,104 @@
+//! `cargo xtask demo`: the director at work, told in plain words with the numbers it saw.
+
+mod chapters;
+mod story;
+
+use ::tests::lab::{self, Config, Lab, Service};
+use anyhow::Result;
+
+use self::story::Story;
+use crate::lab::need_root;
+use crate::{project, setup};
+
+/// What `demo` can be told: nothing.
+#[derive(clap::Args)]
+#[command(after_help = "Example:
+  cargo xtask demo
+
+It installs what is missing after saying so, builds everything, makes a lab of network namespaces, sends real
+traffic, and removes the lab. It fails if anything it promises did not hold.")]
+pub struct Arguments {}
+
+/// The port on which the real servers echo, for connections that last.
+const ECHO_PORT: u16 = 7000;
+
+/// The real servers, by their last numbers.
+const REALS: [u8; 3] = [21, 22, 23];
+
+/// Runs the task.
+pub fn run(_: &Arguments) -> Result<()> {
+    need_root("demo")?;
+    setup::ensure(setup::Scope::Lab)?;
+    println!("Building the director: its BPF program, and the daemon that carries it.");
+    let binary = project::build_director()?;
+    let mut story = Story::default();
+    tell(&mut story, &binary)?;
+    story.end()
+}
+
+fn tell(story: &mut Story, binary: &std::path::Path) -> Result<()> {
+    let lab = Lab::builder().build()?;
+    remove_on_interrupt(lab.name())?;
+    let _nginx = lab.nginx_everywhere()?;
+    let _echo = lab.reals().map(|real| lab.tcp_echo(real.name(), ECHO_PORT)).collect::<Result<Vec<_>>>()?;
+    let director = lab.director_from(binary, config())?;
+    director.await_reachable()?;
+    chapters::opening(&lab);
+    let tale = chapters::Tale { lab: &lab, director: &director };
+    tale.schedulers(story)?;
+    for service in chapters::SERVICES {
+        tale.spread_and_drain(story, service)?;
+    }
+    story.chapter("What the director says of it all");
+    story.show(&director.cli_ok(&["status"])?);
+    drop(director);
+    println!("\nEverything is removed again: the namespaces, the pins, the files.");
+    Ok(())
+}
+
+fn config() -> Config {
+    let lan = |host: u8| format!("192.0.2.{host}");
+    let lan6 = |host: u8| format!("2001:db8::{host}");
+    let [vip, vip6] = lab::DIRECT_VIPS;
+    let [nat_vip, nat_vip6] = lab::NAT_VIPS;
+    let both = format!("[80, {ECHO_PORT}]");
+    let equal = |service: Service, address: &dyn Fn(u8) -> String| {
+        REALS.iter().fold(service, |service, real| service.real(&address(*real), 1))
+    };
+    let weighted = Service::tcp("weighted", vip, 8080).scheduler("wrr");
+    let weighted =
+        REALS.iter().zip([3, 2, 1]).fold(weighted, |one, (real, weight)| one.real(&lan(*real), weight));
+    Config::new()
+        .service(equal(Service::tcp("web", vip, 80).ports(&both), &lan))
+        .service(weighted)
+        .service(equal(Service::tcp("hashed", vip, 8000).scheduler("mh"), &lan))
+        .service(equal(Service::tcp("web6", vip6, 80).ports(&both), &lan6))
+        .service(equal(Service::tcp("shop", nat_vip, 80).ports(&both).nat(), &lan))
+        .service(equal(Service::tcp("shop6", nat_vip6, 80).ports(&both).nat(), &lan6))
+}
+
+/// Ctrl-C must not leave namespaces behind.
+fn remove_on_interrupt(lab: &str) -> Result<()> {
+    let lab = lab.to_owned();
+    ctrlc::set_handler(move || {
+        eprintln!("\nInterrupted; the lab is removed.");
+        if let Err(error) = lab::remove(&lab) {
+            eprintln!("{error:#}");
+        }
+        std::process::exit(130);
+    })?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_configuration_has_every_service_of_the_story() {
+        let yaml = config().yaml();
+        for name in chapters::SERVICES.map(|service| service.name).into_iter().chain(["weighted", "hashed"]) {
+            assert!(yaml.contains(&format!("- name: {name}\n")), "{name} in\n{yaml}");
+        }
+    }
+}
