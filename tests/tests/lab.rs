@@ -5,7 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 
 use anyhow::{Result, ensure};
-use tests::clients::{Curl, Load, Session, ask, download, upload};
+use tests::clients::{Curl, Load, Session, ask, download, fetch_from_port, upload};
 use tests::lab::{self, Host, Lab, xdp};
 
 #[test]
@@ -98,6 +98,19 @@ fn large_files_arrive_whole_whatever_the_mtu() -> Result<()> {
         let put = upload(lab.client(), "http://192.0.2.21/upload/file", &lab.big_file())?;
         assert_eq!(put.real, "real1");
         assert_eq!(lab::sha256_of(&nginx.uploaded("file"))?, lab.big_sha256()?);
+    }
+    Ok(())
+}
+
+#[test]
+fn a_port_can_be_used_again_at_once() -> Result<()> {
+    let lab = Lab::builder().reals(1).build()?;
+    let _nginx = lab.nginx("real1")?;
+    let real = lab.host("real1");
+    for address in [real.v4(), real.v6()] {
+        for _ in 0..3 {
+            assert_eq!(fetch_from_port(lab.client(), (address, 80).into(), 40_000)?, "real1");
+        }
     }
     Ok(())
 }

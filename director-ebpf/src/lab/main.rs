@@ -2,9 +2,12 @@
 #![no_std]
 #![no_main]
 
+mod floors;
+mod harness;
+
 use aya_ebpf::{bindings::xdp_action, macros::xdp, programs::XdpContext};
 
-/// Passes everything: a veth's peer must hold some program, or XDP_TX does not reach it.
+/// Passes everything: the least a program can do. (And a veth's peer must hold some program, or XDP_TX does not reach it.)
 #[xdp(frags)]
 pub fn pass(_: XdpContext) -> u32 {
     xdp_action::XDP_PASS

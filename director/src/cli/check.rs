@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use serde::Serialize;
 
-use super::{CONFIG, Failed, MISUSE, Outcome};
+use super::{CONFIG, Failed, MISUSE, Outcome, print};
 use crate::config::{self, Failure, Loaded, Problem};
 use crate::model::Config;
 
@@ -50,7 +50,7 @@ impl Check {
                     Report { ok: false, file, unreadable: None, errors: problems, notes: &[] }
                 }
             };
-            println!("{}", serde_json::to_string_pretty(&report)?);
+            print(&(serde_json::to_string_pretty(&report)? + "\n"))?;
             return match checked {
                 Ok(_) => Ok(()),
                 // What is wrong has been said; this is for people who look on.
@@ -59,14 +59,15 @@ impl Check {
         }
         match checked {
             Ok(Loaded { config, notes }) => {
-                for note in &notes {
-                    println!("{}:{}:{}: note: {}", file.display(), note.line, note.column, note.message);
-                    if let Some(hint) = &note.hint {
-                        println!("  help: {hint}");
+                let mut text = String::new();
+                for Problem { line, column, message, hint } in &notes {
+                    text += &format!("{}:{line}:{column}: note: {message}\n", file.display());
+                    if let Some(hint) = hint {
+                        text += &format!("  help: {hint}\n");
                     }
                 }
-                println!("{}: OK: {}", file.display(), summary(&config));
-                Ok(())
+                text += &format!("{}: OK: {}\n", file.display(), summary(&config));
+                print(&text)
             }
             Err(failure) => Err(Failed { code: MISUSE, message: failure.to_string() }),
         }

@@ -52,9 +52,14 @@ impl Flows {
         let query = FlowQuery { service, real, client: from, state, all, limit };
         let path = format!("{}{}", types::FLOWS, query.to_url());
         let mut out = BufWriter::new(io::stdout().lock());
-        let mut written = if json { Ok(()) } else { head(&mut out, all) };
+        let mut written = Ok(());
         let mut malformed = None;
+        let mut headed = json;
         converse(client.lines(&path, |line| {
+            if !headed {
+                written = head(&mut out, all);
+                headed = true;
+            }
             if written.is_ok() {
                 written = if json {
                     writeln!(out, "{line}")
@@ -70,6 +75,9 @@ impl Flows {
             }
             if written.is_ok() { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
         }))?;
+        if !headed {
+            written = head(&mut out, all);
+        }
         if let Some(error) = malformed {
             return Err(error.into());
         }

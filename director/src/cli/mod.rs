@@ -11,6 +11,7 @@ mod stop;
 mod text;
 mod weight;
 
+use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -126,6 +127,15 @@ pub fn main() -> ExitCode {
             );
             ExitCode::from(code)
         }
+    }
+}
+
+/// Prints for whoever reads; if they have seen enough (`director status | head`), that is no failure.
+fn print(text: &str) -> Outcome {
+    let mut out = std::io::stdout().lock();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(error.into()),
+        _ => Ok(()),
     }
 }
 

@@ -2,7 +2,7 @@
 
 use clap::Args;
 
-use super::{Outcome, SocketArg, converse};
+use super::{Outcome, SocketArg, converse, print};
 use crate::api::types::{self, Reloaded};
 
 /// Have the director read its configuration again. Only what changed is written; a bad file leaves everything as it was.
@@ -20,16 +20,13 @@ impl Reload {
         let client = self.socket.client();
         let Reloaded { operations, milliseconds, notes, problems } =
             converse(client.post(types::RELOAD, &()))?;
-        for note in notes {
-            println!("note: {note}");
-        }
-        for problem in problems {
-            println!("problem: {problem}");
-        }
-        match operations {
-            0 => println!("Nothing to change ({milliseconds} ms)."),
-            _ => println!("Reloaded: {operations} changes to the data plane's maps in {milliseconds} ms."),
-        }
-        Ok(())
+        let notes = notes.iter().map(|note| format!("note: {note}\n"));
+        let problems = problems.iter().map(|problem| format!("problem: {problem}\n"));
+        let mut text: String = notes.chain(problems).collect();
+        text += &match operations {
+            0 => format!("Nothing to change ({milliseconds} ms).\n"),
+            _ => format!("Reloaded: {operations} changes to the data plane's maps in {milliseconds} ms.\n"),
+        };
+        print(&text)
     }
 }

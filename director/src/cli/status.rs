@@ -5,7 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use clap::Args;
 
 use super::text::{bytes, commas, rate, seconds, table};
-use super::{Outcome, SocketArg, converse};
+use super::{Outcome, SocketArg, converse, print};
 use crate::api::types::{self, RealStatus, ServiceStatus, Status};
 
 /// Show services, real servers, weights, flows, rates, and what is wrong.
@@ -30,12 +30,7 @@ impl StatusCommand {
     pub(super) fn execute(self) -> Outcome {
         let client = self.socket.client();
         let status: Status = converse(client.get(types::STATUS))?;
-        if self.json {
-            println!("{}", serde_json::to_string_pretty(&status)?);
-        } else {
-            print!("{}", render(&status));
-        }
-        Ok(())
+        print(&if self.json { serde_json::to_string_pretty(&status)? + "\n" } else { render(&status) })
     }
 }
 

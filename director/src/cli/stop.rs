@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use clap::Args;
 
-use super::{FAILURE, Failed, Outcome, PINS, SocketArg, converse};
+use super::{FAILURE, Failed, Outcome, PINS, SocketArg, converse, print};
 use crate::api::client;
 use crate::api::types::{self, StopRequest, Stopping};
 use crate::daemon;
@@ -35,32 +35,20 @@ impl Stop {
         let socket = &self.socket.socket;
         let request = StopRequest { detach: self.detach };
         let client = self.socket.client();
-        let asked: Result<Stopping, Failed> = converse(async {
+        let stopping: Option<Stopping> = converse(async {
             match client.post(types::STOP, &request).await {
-                // A daemon that has not opened its socket yet would be met by its lock.
+                // A daemon that has not opened its socket yet is met by its lock.
                 Err(client::Error::NotRunning(_)) if self.detach => Ok(None),
                 other => other.map(Some),
             }
-        })
-        .and_then(|stopping| match stopping {
-            Some(stopping) => Ok(stopping),
-            None => {
-                daemon::detach_remains(socket, &self.pins)?;
-                Ok(Stopping { pid: 0 })
-            }
-        });
-        let Stopping { pid } = asked?;
-        if pid == 0 {
-            println!("No daemon runs; the data plane under {} is detached.", self.pins.display());
-            return Ok(());
-        }
+        })?;
+        let Some(Stopping { pid }) = stopping else {
+            daemon::detach_remains(socket, &self.pins)?;
+            return print(&format!("No daemon runs; the data plane under {} is detached.\n", self.pins.display()));
+        };
         self.await_end(pid)?;
-        if self.detach {
-            println!("The director (process {pid}) ended, and its data plane is detached.");
-        } else {
-            println!("The director (process {pid}) ended; its data plane goes on forwarding.");
-        }
-        Ok(())
+        let data_plane = if self.detach { ", and its data plane is detached" } else { "; its data plane goes on forwarding" };
+        print(&format!("The director (process {pid}) ended{data_plane}.\n"))
     }
 
     fn await_end(&self, pid: u32) -> Outcome {

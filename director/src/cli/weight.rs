@@ -2,7 +2,7 @@
 
 use clap::Args;
 
-use super::{Outcome, SocketArg, converse};
+use super::{Outcome, SocketArg, converse, print};
 use crate::api::types::{self, Weighed, WeightRequest};
 
 /// Which real server of which service.
@@ -51,6 +51,5 @@ pub(super) fn set(socket: &SocketArg, real: RealArgs, weight: Option<u16>) -> Ou
     } else {
         format!(" (configured: {configured_weight})")
     };
-    println!("{real} in {service}: weight {weight}{configured}, before {before}{drained}");
-    Ok(())
+    print(&format!("{real} in {service}: weight {weight}{configured}, before {before}{drained}\n"))
 }

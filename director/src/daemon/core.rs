@@ -11,6 +11,7 @@ use anyhow::{Context, Result};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::inherited::Inherited;
+use super::problems::Problems;
 use super::saved::Saved;
 use super::view::View;
 use super::worker::Worker;
@@ -70,16 +71,6 @@ pub(super) struct Core {
     view: watch::Sender<Arc<View>>,
     attachments: Vec<Attachment>,
     problems: Problems,
-}
-
-/// What is wrong, by where it was found.
-#[derive(Default)]
-struct Problems {
-    interfaces: Vec<String>,
-    maps: Vec<String>,
-    vips: Vec<(Vip, String)>,
-    /// What was said of them in the log last.
-    logged: BTreeSet<String>,
 }
 
 impl Core {
@@ -160,6 +151,7 @@ impl Core {
         notes.extend(self.needs_more_than_a_reload(&config));
         notes.iter().for_each(|note| tracing::warn!("{note}"));
 
+        let parsed = start.elapsed();
         self.attach_new(&config).await.map_err(|error| failed(&error))?;
         self.config = Arc::new(config);
         self.announce_addresses();
@@ -167,7 +159,9 @@ impl Core {
         self.detach_others().await.map_err(|error| failed(&error))?;
         self.hold_vips().await;
         self.publish();
-        let milliseconds = start.elapsed().as_millis() as u64;
+        let whole = start.elapsed();
+        tracing::debug!(?parsed, ?whole, "reloaded");
+        let milliseconds = whole.as_millis() as u64;
         Ok(Reloaded { operations, milliseconds, notes, problems: self.problems.all() })
     }
 
@@ -293,13 +287,13 @@ impl Core {
         self.setup.avoid.send_replace(Arc::new(self.config.vips.iter().map(|vip| vip.address).collect()));
     }
 
-    /// Waits a moment for next hops that neither the resolver nor the predecessor's records know.
+    /// Waits a moment for the next hops, where there is no predecessor who left some.
     async fn await_first_hops(&mut self) {
+        if !self.inherited.is_empty() {
+            return; // traffic flows already
+        }
         let wanted = Arc::clone(&self.setup.wanted.borrow());
-        let inherited = &self.inherited;
-        let all_known = |hops: &Arc<NextHops>| {
-            wanted.iter().all(|address| hops.contains_key(address) || inherited.has(address))
-        };
+        let all_known = |hops: &Arc<NextHops>| wanted.iter().all(|address| hops.contains_key(address));
         // Those that are down would make it wait for ever: then the others begin.
         let _ = tokio::time::timeout(FIRST_HOPS, self.setup.hops.wait_for(all_known)).await;
     }
@@ -381,28 +375,25 @@ impl Core {
     }
 }
 
-impl Problems {
-    fn all(&self) -> Vec<String> {
-        let vips = self.vips.iter().map(|(vip, why)| format!("VIP {}: {why}", vip.address));
-        self.interfaces.iter().chain(&self.maps).cloned().chain(vips).collect()
-    }
-
-    /// Each problem once when it comes, and once when it goes.
-    fn log(&mut self, all: &[String]) {
-        let now: BTreeSet<String> = all.iter().cloned().collect();
-        now.difference(&self.logged).for_each(|problem| tracing::error!("{problem}"));
-        self.logged.difference(&now).for_each(|problem| tracing::info!("no longer: {problem}"));
-        self.logged = now;
-    }
-}
-
 /// Plans and applies, and once more where the first plan had too little room: by then it has made some.
 fn bring_about(dataplane: &mut Dataplane, desired: &Desired) -> Result<(usize, Plan), Error> {
     let mut operations = 0;
     let mut plans = 0;
     loop {
-        let plan = reconcile::diff(&dataplane.observe()?, desired, &dataplane.units());
+        let start = Instant::now();
+        let observed = dataplane.observe()?;
+        let seen = Instant::now();
+        let plan = reconcile::diff(&observed, desired, &dataplane.units());
+        let planned = Instant::now();
         dataplane.apply(&plan.ops)?;
+        tracing::debug!(
+            operations = plan.ops.len(),
+            problems = plan.problems.len(),
+            observing = ?(seen - start),
+            planning = ?(planned - seen),
+            applying = ?planned.elapsed(),
+            "reconciled"
+        );
         operations += plan.ops.len();
         plans += 1;
         if plan.problems.is_empty() || plan.ops.is_empty() || plans == MOST_PLANS {

@@ -2,7 +2,6 @@
 //! took that for the truth, every restart would be an outage. Pure.
 
 use std::collections::HashMap;
-use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 use director_ebpf::abi::backend_flag;
@@ -36,9 +35,9 @@ impl Inherited {
         Inherited { hops: usable.map(hop).collect(), until: now + BELIEVED_FOR, just_ended: false }
     }
 
-    /// Whether there is one for a real server.
-    pub(super) fn has(&self, address: &IpAddr) -> bool {
-        self.hops.contains_key(address)
+    /// Whether there are none.
+    pub(super) fn is_empty(&self) -> bool {
+        self.hops.is_empty()
     }
 
     /// What is known by all means. Once a next hop is known by better ones, its inherited one is forgotten.
@@ -62,6 +61,7 @@ impl Inherited {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::net::IpAddr;
     use crate::model::mapped;
     use director_ebpf::abi::Backend;
 

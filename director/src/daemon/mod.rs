@@ -6,6 +6,7 @@ mod flows;
 mod handle;
 mod inherited;
 pub(crate) mod lock;
+mod problems;
 mod rates;
 pub(crate) mod saved;
 mod view;

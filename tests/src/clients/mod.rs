@@ -1,11 +1,13 @@
 //! Clients that load a service and say what they saw.
 
 mod curl;
+mod http;
 mod session;
 mod udp;
 mod wrk;
 
 pub use curl::{Answers, Curl, Download, Upload, download, upload};
+pub use http::fetch_from_port;
 pub use session::{Session, SessionReport};
 pub use udp::ask;
 pub use wrk::{Load, LoadReport, RunningLoad};

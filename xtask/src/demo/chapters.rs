@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use ::tests::clients::{Answers, Curl, Load, Session};
+use ::tests::clients::{Answers, Curl, Load, Session, fetch_from_port};
 use ::tests::lab::{DIRECT_VIPS, Daemon, Lab, NAT_VIPS};
 use anyhow::Result;
 
@@ -69,16 +69,9 @@ impl Tale<'_> {
         let answers = self.curl("http://192.0.2.10:8000/", 300)?;
         story.expect_spread(&answers, &[("real1", 100), ("real2", 100), ("real3", 100)], 40);
         story.say("5 requests from one port always meet the same real server:");
-        let mut same = Answers::default();
-        for _ in 0..5 {
-            let once = Curl::new("http://192.0.2.10:8000/", 1).argument("--local-port").argument("40000");
-            let answer = once.run(self.lab.client())?;
-            same.failed += answer.failed;
-            for (real, count) in answer.by_real {
-                *same.by_real.entry(real).or_default() += count;
-            }
-        }
-        story.expect(same.failed == 0 && same.by_real.len() == 1, &same.to_string());
+        let fetch = |_| fetch_from_port(self.lab.client(), "192.0.2.10:8000".parse()?, 40_000);
+        let answers = (0..5).map(fetch).collect::<Result<Vec<String>>>()?;
+        story.expect(answers.iter().all(|real| *real == answers[0]), &answers.join(", "));
         Ok(())
     }
 

@@ -4,6 +4,9 @@ mod chapters;
 mod story;
 
 use ::tests::lab::{self, Config, Lab, Service};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+
 use anyhow::Result;
 
 use self::story::Story;
@@ -25,6 +28,9 @@ const ECHO_PORT: u16 = 7000;
 /// The real servers, by their last numbers.
 const REALS: [u8; 3] = [21, 22, 23];
 
+/// Set by Ctrl-C: what fails after it fails for that reason.
+static INTERRUPTED: AtomicBool = AtomicBool::new(false);
+
 /// Runs the task.
 pub fn run(_: &Arguments) -> Result<()> {
     need_root("demo")?;
@@ -32,7 +38,12 @@ pub fn run(_: &Arguments) -> Result<()> {
     println!("Building the director: its BPF program, and the daemon that carries it.");
     let binary = project::build_director()?;
     let mut story = Story::default();
-    tell(&mut story, &binary)?;
+    let told = tell(&mut story, &binary);
+    while INTERRUPTED.load(Ordering::Relaxed) {
+        // The interruption has the last word, and ends the process.
+        thread::park();
+    }
+    told?;
     story.end()
 }
 
@@ -81,6 +92,7 @@ fn config() -> Config {
 fn remove_on_interrupt(lab: &str) -> Result<()> {
     let lab = lab.to_owned();
     ctrlc::set_handler(move || {
+        INTERRUPTED.store(true, Ordering::Relaxed);
         eprintln!("\nInterrupted; the lab is removed.");
         if let Err(error) = lab::remove(&lab) {
             eprintln!("{error:#}");
