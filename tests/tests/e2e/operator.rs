@@ -1,0 +1,128 @@
+//! What the operator does and sees: check, status, flows, a bad reload, and a data plane that someone else damaged.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use anyhow::{Result, ensure};
+use tests::clients::{Curl, Session};
+use tests::lab::{Config, Lab, Service};
+use tests::wait;
+
+use crate::farm::{WAYS, everywhere, url, with_reals};
+
+#[test]
+fn check_names_every_error_with_its_place() -> Result<()> {
+    let lab = Lab::builder().reals(1).build()?;
+    let file = lab.directory().join("bad.yaml");
+    std::fs::write(
+        &file,
+        "interfaces: [eth0]\nvips: [{ address: 192.0.2.10/24, interface: eth0 }]\nservices:\n  - name: web\n    address: 192.0.2.11\n    port: 80\n    forward: direkt\n    reals:\n      - { address: 192.0.2.21, wieght: 3 }\n",
+    )?;
+    let binary = tests::lab::director_binary()?;
+    let output = lab.host("director").command(&binary).arg("check").arg(&file).output()?;
+    ensure!(output.status.code() == Some(2), "{}", output.status);
+    let text = String::from_utf8(output.stderr)? + &String::from_utf8(output.stdout)?;
+    for (place, word) in [(":5:", "192.0.2.11"), (":7:", "direct"), (":9:", "weight")] {
+        ensure!(text.contains(place) && text.contains(word), "no {place} {word} in\n{text}");
+    }
+    Ok(())
+}
+
+#[test]
+fn a_bad_file_changes_nothing() -> Result<()> {
+    let lab = Lab::builder().build()?;
+    let _nginx = lab.nginx_everywhere()?;
+    let director = lab.director(everywhere())?;
+    let output = director.reload("interfaces: [eth0]\nservices: [{ name: web, adress: 192.0.2.10 }]\n")?;
+    ensure!(!output.status.success());
+    let text = String::from_utf8_lossy(&output.stderr).into_owned();
+    ensure!(text.contains("address") && text.contains(":"), "the answer does not say why:\n{text}");
+    director.hangup()?;
+    for (name, vip, _) in WAYS {
+        let answers = Curl::new(&url(vip, 80), 9).run(lab.client())?;
+        ensure!(answers.failed == 0 && answers.by_real.len() == 3, "{name}: {answers}");
+    }
+    let log = director.log();
+    wait::until("the refusal in the log", Duration::from_secs(5), || {
+        Ok(director.log().contains("adress").then_some(()))
+    })
+    .map_err(|error| error.context(log))
+}
+
+#[test]
+fn status_and_flows_tell_what_is() -> Result<()> {
+    let lab = Lab::builder().build()?;
+    let _echoes =
+        (1..=3).map(|number| lab.tcp_echo(&format!("real{number}"), 7)).collect::<Result<Vec<_>>>()?;
+    let config = WAYS.into_iter().fold(Config::new(), |config, (name, vip, nat)| {
+        config.service(with_reals(Service::tcp(name, vip, 7), vip, nat, &[1, 1, 1]))
+    });
+    let director = lab.director(config)?;
+    let mut sessions = Vec::new();
+    for (_, vip, _) in WAYS {
+        for _ in 0..3 {
+            sessions.push(Session::start(lab.client(), SocketAddr::new(vip.parse()?, 7))?);
+        }
+    }
+    wait::until("three active flows everywhere", Duration::from_secs(5), || {
+        let status = director.status()?;
+        let services = status["services"].as_array().map(Vec::as_slice).unwrap_or_default();
+        Ok((services.len() == 4 && services.iter().all(|service| service["active"] == 3)).then_some(()))
+    })?;
+    let text = director.cli_ok(&["status"])?;
+    for word in ["direct4", "nat6", "192.0.2.21", "native", "eth0"] {
+        ensure!(text.contains(word), "no {word} in\n{text}");
+    }
+    let flows = director.cli_ok(&["flows", "--service", "nat4", "--state", "established", "--json"])?;
+    let clients = flows.lines().filter(|line| line.contains("198.51.100.100")).count();
+    ensure!(clients >= 3, "{flows}");
+    let one = director.cli_ok(&["flows", "--service", "direct4", "--real", "192.0.2.21", "--json"])?;
+    ensure!(one.lines().count() <= 2 && one.contains("192.0.2.21"), "{one}");
+    for session in sessions {
+        session.finish()?.ensure_whole()?;
+    }
+    Ok(())
+}
+
+#[test]
+fn what_someone_else_removes_comes_back() -> Result<()> {
+    let lab = Lab::builder().build()?;
+    let _nginx = lab.nginx_everywhere()?;
+    let director = lab.director(everywhere())?;
+    // An address, and the program itself (its link is pinned: removing the pin detaches it).
+    lab.host("director").run(&["ip", "address", "del", "198.51.100.10/32", "dev", "eth0"])?;
+    let versioned = std::fs::read_dir(director.pins())?.flatten().map(|entry| entry.path());
+    for directory in versioned.filter(|path| path.is_dir()) {
+        for entry in std::fs::read_dir(directory)?.flatten() {
+            if entry.file_name().to_string_lossy().starts_with("link-") {
+                std::fs::remove_file(entry.path())?;
+            }
+        }
+    }
+    wait::until("the address and the pin", Duration::from_secs(15), || {
+        let addresses = lab.host("director").run(&["ip", "address", "show", "dev", "eth0"])?;
+        Ok(addresses.contains("198.51.100.10").then_some(()))
+    })?;
+    for (name, vip, _) in WAYS {
+        let answers = Curl::new(&url(vip, 80), 9).run(lab.client())?;
+        ensure!(answers.failed == 0 && answers.by_real.len() == 3, "{name}: {answers}");
+    }
+    Ok(())
+}
+
+#[test]
+fn a_second_daemon_refuses_to_start() -> Result<()> {
+    let lab = Lab::builder().reals(1).build()?;
+    let _nginx = lab.nginx_everywhere()?;
+    let config = Config::new().service(crate::farm::web("web", "192.0.2.10", false, &[1]));
+    let director = lab.director(config)?;
+    let mut second = lab.host("director").command(director.binary());
+    second.arg("run").arg("--config").arg(director.config_file()).arg("--pins").arg(director.pins());
+    let output = second.output()?;
+    ensure!(!output.status.success(), "two daemons on one data plane");
+    let text = String::from_utf8_lossy(&output.stderr).into_owned();
+    ensure!(text.contains("running") || text.contains("runs"), "no reason given:\n{text}");
+    let answers = Curl::new("http://192.0.2.10/", 3).run(lab.client())?;
+    ensure!(answers.of("real1") == 3, "{answers}");
+    Ok(())
+}

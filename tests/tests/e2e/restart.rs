@@ -1,0 +1,103 @@
+//! The daemon's end, however it comes, ends no connection, and its successor takes everything over.
+
+use std::net::SocketAddr;
+
+use anyhow::{Result, ensure};
+use tests::clients::{Curl, Load, Session};
+use tests::lab::{Config, Lab, Service};
+
+use crate::farm::{LOAD, WAYS, url, web, with_reals};
+
+fn config() -> Config {
+    WAYS.into_iter().fold(Config::new(), |config, (name, vip, nat)| {
+        let echo = with_reals(Service::tcp(&format!("{name}-echo"), vip, 7), vip, nat, &[1, 1, 1]);
+        config.service(web(name, vip, nat, &[1, 1, 1])).service(echo)
+    })
+}
+
+#[test]
+fn kills_and_restarts_under_load_cost_nothing() -> Result<()> {
+    let lab = Lab::builder().build()?;
+    let _nginx = lab.nginx_everywhere()?;
+    let _echoes =
+        (1..=3).map(|number| lab.tcp_echo(&format!("real{number}"), 7)).collect::<Result<Vec<_>>>()?;
+    let mut director = lab.director(config())?;
+    let mut sessions = Vec::new();
+    for (_, vip, _) in WAYS {
+        for _ in 0..3 {
+            sessions.push(Session::start(lab.client(), SocketAddr::new(vip.parse()?, 7))?);
+        }
+    }
+    let mut loads = Vec::new();
+    for (_, vip, nat) in WAYS {
+        let load = Load::new(&url(vip, 80), LOAD + LOAD).connections(6).threads(1);
+        loads.push(if nat { load } else { load.close() }.start(lab.client())?);
+    }
+    for round in 0..4 {
+        if round % 2 == 0 {
+            director.kill9();
+        } else {
+            ensure!(director.terminate()?.success(), "SIGTERM: {}", director.log());
+        }
+        director.run()?;
+        director.await_reachable()?;
+        let replaced = director.status()?["interfaces"][0]["replaced"] == true;
+        ensure!(replaced, "the successor attached anew");
+    }
+    for load in loads {
+        load.finish()?.ensure_clean()?;
+    }
+    for session in sessions {
+        session.finish()?.ensure_whole()?;
+    }
+    Ok(())
+}
+
+#[test]
+fn without_its_daemon_the_data_plane_serves_new_connections() -> Result<()> {
+    let lab = Lab::builder().build()?;
+    let _nginx = lab.nginx_everywhere()?;
+    let mut director = lab.director(config())?;
+    director.kill9();
+    for (name, vip, _) in WAYS {
+        let answers = Curl::new(&url(vip, 80), 12).run(lab.client())?;
+        ensure!(answers.failed == 0 && answers.by_real.len() == 3, "{name}: {answers}");
+    }
+    Ok(())
+}
+
+#[test]
+fn what_changed_while_no_daemon_ran_is_in_force_afterwards() -> Result<()> {
+    let lab = Lab::builder().build()?;
+    let _nginx = lab.nginx_everywhere()?;
+    let mut director = lab.director(config())?;
+    director.cli_ok(&["drain", "direct4", "192.0.2.22"])?;
+    director.kill9();
+    let changed = WAYS.into_iter().fold(Config::new(), |config, (name, vip, nat)| {
+        config.service(web(&format!("renamed-{name}"), vip, nat, &[1, 1]))
+    });
+    director.write_config(changed)?;
+    director.run()?;
+    director.await_reachable()?;
+    for (name, vip, _) in WAYS {
+        let answers = Curl::new(&url(vip, 80), 12).run(lab.client())?;
+        ensure!(answers.failed == 0 && answers.of("real3") == 0, "{name}: {answers}");
+        ensure!(answers.of("real1") > 0 && answers.of("real2") > 0, "{name}: {answers}");
+    }
+    Ok(())
+}
+
+#[test]
+fn stop_with_detach_takes_everything_down() -> Result<()> {
+    let lab = Lab::builder().build()?;
+    let _nginx = lab.nginx_everywhere()?;
+    let director = lab.director(config())?;
+    let before = lab.host("director").run(&["ip", "link", "show", "eth0"])?;
+    ensure!(before.contains("xdp"), "{before}");
+    let pins = director.pins().display().to_string();
+    director.cli_ok(&["stop", "--detach", "--pins", &pins])?;
+    tests::wait::until("the program to go", std::time::Duration::from_secs(5), || {
+        let after = lab.host("director").run(&["ip", "link", "show", "eth0"])?;
+        Ok((!after.contains("xdp") && !director.pins().exists()).then_some(()))
+    })
+}
