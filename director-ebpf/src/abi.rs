@@ -223,9 +223,8 @@ impl Backend {
     /// The record with its checksum deltas filled in: rewriting VIP and VIP port to the real server's changes a checksum by
     /// the same amount for every packet, so it is worked out once, when the record is written (RFC 1624).
     pub fn sealed(mut self) -> Backend {
-        self.addr_delta = checksum::fold(
-            checksum::difference(checksum::bytes(&self.vip), checksum::bytes(&self.addr)),
-        );
+        self.addr_delta =
+            checksum::fold(checksum::difference(checksum::bytes(&self.vip), checksum::bytes(&self.addr)));
         let ports = checksum::difference(u32::from(self.vport_be), u32::from(self.port_be));
         self.l4_delta = checksum::fold(u32::from(self.addr_delta) + ports);
         self
@@ -304,7 +303,14 @@ pub const COLD_HOP: usize = 6;
 impl FlowCold {
     /// The record made of what a packet has, as words: the BPF target copies those one by one, but bytes in loops.
     #[inline(always)]
-    pub fn words(src: [u32; 4], dst: [u32; 4], ports: u32, kind: ColdKind, created: u32, hop: Hop) -> ColdWords {
+    pub fn words(
+        src: [u32; 4],
+        dst: [u32; 4],
+        ports: u32,
+        kind: ColdKind,
+        created: u32,
+        hop: Hop,
+    ) -> ColdWords {
         let two = |low: u32, high: u32| low as u64 | (high as u64) << 32;
         let ColdKind { proto, kind, service } = kind;
         [
@@ -457,7 +463,8 @@ prove_no_padding! {
 const _: () = assert!(core::mem::size_of::<Service>() == 64 && core::mem::size_of::<Backend>() == 64);
 const _: () = assert!(core::mem::size_of::<FlowCold>() == 64);
 const _: () = assert!(core::mem::offset_of!(FlowCold, hop_mac) == COLD_HOP * 8);
-const _: () = assert!(core::mem::offset_of!(Backend, ifindex) == 12 && core::mem::offset_of!(Backend, mac) == 0);
+const _: () =
+    assert!(core::mem::offset_of!(Backend, ifindex) == 12 && core::mem::offset_of!(Backend, mac) == 0);
 
 #[cfg(test)]
 mod tests {
@@ -468,7 +475,8 @@ mod tests {
         let src = [1u32, 2, 3, 4];
         let dst = [5u32, 6, 7, 8];
         let kind = ColdKind { proto: 6, kind: 1, service: 99 };
-        let words = FlowCold::words(src, dst, 0x1122_3344, kind, 77, [0x0807_0605_0403_0201, 0x0a0b_0c0d_0e0f_1011]);
+        let words =
+            FlowCold::words(src, dst, 0x1122_3344, kind, 77, [0x0807_0605_0403_0201, 0x0a0b_0c0d_0e0f_1011]);
         // SAFETY: the same size, and any bits are a value of either.
         let cold: FlowCold = unsafe { core::mem::transmute(words) };
         assert_eq!((cold.sport_be, cold.dport_be), (0x3344, 0x1122));

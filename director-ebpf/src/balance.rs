@@ -4,7 +4,9 @@
 //! not inlined: BPF has 512 bytes of stack for a whole chain of calls, and steps use the same bytes one after the other.
 
 use aya_ebpf::bindings::xdp_md;
-use director_ebpf::abi::{Backend, ColdKind, ColdWords, FlowCold, Hop, Reason, Service, backend_flag, forward, proto, service_flag};
+use director_ebpf::abi::{
+    ColdKind, ColdWords, FlowCold, Hop, Reason, Service, backend_flag, forward, proto, service_flag,
+};
 use director_ebpf::flowword::{Val, kind};
 use director_ebpf::hash::{self, Tuple};
 use director_ebpf::packet::{Broken, Fragment, Frame};
@@ -13,7 +15,7 @@ use director_ebpf::state;
 use crate::account::{self, count, drop, pass};
 use crate::family::Family;
 use crate::fast::tcp_flags;
-use crate::flow::{self, Entry};
+use crate::flow;
 use crate::forward::{Headers, nat, to_real};
 use crate::maps::{BACKENDS, HashKey, SERVICES};
 use crate::schedule::{self, Choice};
@@ -149,7 +151,8 @@ fn parse<F: Family>(arrival: &mut Arrival<F>) -> Verdict {
     arrival.fragment = upper.fragment;
     arrival.fragment_id = upper.fragment_id;
     let tcp = upper.protocol == proto::TCP;
-    if upper.protocol == F::ICMP || tcp | (upper.protocol == proto::UDP) && upper.fragment == Fragment::Later {
+    if upper.protocol == F::ICMP || tcp | (upper.protocol == proto::UDP) && upper.fragment == Fragment::Later
+    {
         return NO_VERDICT;
     }
     if !tcp && upper.protocol != proto::UDP {
@@ -430,7 +433,9 @@ fn remember_fragments<F: Family>(arrival: &Arrival<F>, way_back: u32) {
 #[inline(never)]
 fn later_fragment<F: Family>(arrival: &Arrival<F>) -> Verdict {
     let arrival = crate::opaque(arrival);
-    let Some(entry) = flow::find_cold(fragments_hash::<F>(arrival)) else { return pass(Reason::PassFragment) };
+    let Some(entry) = flow::find_cold(fragments_hash::<F>(arrival)) else {
+        return pass(Reason::PassFragment);
+    };
     let id = entry.val().backend;
     let Some(backend) = BACKENDS.get(id) else { return drop(Reason::DropInternal) };
     if backend.flags & backend_flag::VALID == 0 {

@@ -5,7 +5,6 @@ use director_ebpf::abi::{Addr, proto};
 use director_ebpf::hash::Words;
 use director_ebpf::packet::{Broken, ETHERNET, Fragment, Frame, IPV4, IPV6, Upper, ipv4_upper, ipv6_upper};
 
-
 /// An address family.
 pub trait Family {
     /// An address as 32-bit words of the packet.
@@ -175,11 +174,7 @@ fn unpack(word: u64) -> Result<Upper, Broken> {
 /// The leading `bits` (at most 32 count) of a word in network byte order.
 #[inline(always)]
 fn mask_word(word: u32, bits: u8) -> u32 {
-    if bits >= 32 {
-        word
-    } else {
-        word & (!(u32::MAX >> bits)).to_be()
-    }
+    if bits >= 32 { word } else { word & (!(u32::MAX >> bits)).to_be() }
 }
 
 #[inline(always)]

@@ -40,8 +40,7 @@ pub fn packet<F: Family>(frame: Frame) -> Option<Verdict> {
     if backend.flags & backend_flag::VALID == 0 || entry.is_stale(flow::now()) {
         return None;
     }
-    let headers =
-        Headers { frame, l4, protocol: upper.protocol, fragment: Fragment::Whole };
+    let headers = Headers { frame, l4, protocol: upper.protocol, fragment: Fragment::Whole };
     match val.kind {
         kind::CLIENT => {
             let after = if tcp { state::after_client(val.state, flags) } else { state::ESTABLISHED };

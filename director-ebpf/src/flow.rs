@@ -353,7 +353,5 @@ fn ways(set: u32) -> Option<*mut FlowWay> {
 unsafe fn compare_and_swap(place: *mut u64, old: u64, new: u64) -> bool {
     // SAFETY: by this function's contract. `AtomicU64::compare_exchange` does not exist for this target; what this compiles to
     // (BPF_CMPXCHG) is a full barrier on every architecture.
-    unsafe {
-        atomic_cxchg::<u64, { AtomicOrdering::SeqCst }, { AtomicOrdering::SeqCst }>(place, old, new).1
-    }
+    unsafe { atomic_cxchg::<u64, { AtomicOrdering::SeqCst }, { AtomicOrdering::SeqCst }>(place, old, new).1 }
 }

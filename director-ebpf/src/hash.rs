@@ -175,7 +175,8 @@ mod tests {
         let key = key();
         let mut sets = std::vec![0u32; 1 << 14];
         for i in 0..1u32 << 18 {
-            let t = Tuple { src: 0x0a00_0000 + (i >> 6), dst: 0xc000_020a, ports: i & 63 | 80 << 16, proto: 6 };
+            let t =
+                Tuple { src: 0x0a00_0000 + (i >> 6), dst: 0xc000_020a, ports: i & 63 | 80 << 16, proto: 6 };
             sets[(flow(&key, &t) & 0x3fff) as usize] += 1;
         }
         let fullest = sets.iter().max().unwrap();

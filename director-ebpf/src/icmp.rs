@@ -87,7 +87,8 @@ fn route<F: Family>(arrival: &mut Arrival<F>) -> Option<Verdict> {
 fn translate<F: Family>(arrival: &Arrival<F>, inner: Frame, backend: &Backend) -> Option<()> {
     let real = F::unmapped(&backend.addr);
     let delta = u32::from(backend.addr_delta);
-    let ports = checksum::fold(u32::from(backend.l4_delta) + u32::from(checksum::inverse(backend.addr_delta)));
+    let ports =
+        checksum::fold(u32::from(backend.l4_delta) + u32::from(checksum::inverse(backend.addr_delta)));
     let mut icmp_delta = delta;
     arrival.frame().store(F::SOURCE + size_of::<F::A>(), real);
     inner.store(F::SOURCE - ETHERNET, real);

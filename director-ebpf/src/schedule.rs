@@ -1,5 +1,6 @@
 //! From a new flow to a backend: every scheduler is a slot table that userspace built, and one rule for its index.
 
+use aya_ebpf::helpers::generated::bpf_get_smp_processor_id;
 use director_ebpf::abi::{Backend, SLOTS_PER_LINE, Service, backend_flag, index_rule, service_flag};
 use director_ebpf::hash::{Tuple, reduce, slot_addr, slot_end, slot_mix};
 
@@ -25,15 +26,21 @@ pub fn is_hash(service: &Service) -> bool {
     service.rule != index_rule::COUNTER
 }
 
-/// The index of the next slot in turn. Each CPU counts for itself, and starts elsewhere.
+/// How far apart in the table two CPUs start: a prime, so that few tables' lengths divide it.
+const CPU_STRIDE: u32 = 7919;
+
+/// The index of the next slot in turn. Each CPU counts for itself, and starts elsewhere: else the first real server would get
+/// every CPU's first flow.
 #[inline(always)]
 pub fn next_in_turn(service_id: u32) -> u32 {
-    account::service(service_id, |stats| {
+    let turn = account::service(service_id, |stats| {
         let turn = stats.rr;
         stats.rr += 1;
         turn as u32
-    })
-    .unwrap_or(0)
+    });
+    // SAFETY: a helper without arguments.
+    let cpu = unsafe { bpf_get_smp_processor_id() };
+    turn.unwrap_or(0).wrapping_add(cpu.wrapping_mul(CPU_STRIDE))
 }
 
 /// The index of a flow's slot, by hash: of the client's address alone where the service is persistent or says so, of the VIP

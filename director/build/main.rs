@@ -20,12 +20,7 @@ fn main() {
 fn build(out: &std::path::Path) -> Result<(), String> {
     let toolchain = toolchain::find()?;
     let target = out.join("bpf");
-    let flags = [
-        "-Cdebuginfo=2",
-        "-Cpanic=abort",
-        "-Ctarget-cpu=v3",
-        "-Clink-arg=--btf",
-    ];
+    let flags = ["-Cdebuginfo=2", "-Cpanic=abort", "-Ctarget-cpu=v3", "-Clink-arg=--btf"];
     let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or("cargo".into()));
     cargo
         .args(["build", "--release", "--package", "director-ebpf", "--features", "bpf", "--bins"])

@@ -1,8 +1,10 @@
 //! The lab: network namespaces that make a client, a director and real servers, and clients to load them with.
 //!
 //! Everything here needs root and Debian's tools (`cargo xtask setup` installs them). A [`lab::Lab`] removes
-//! itself when it is dropped, also by a panic; what a killed test left behind is swept by the next one.
+//! itself when it is dropped, also by a panic; what a killed test left behind is swept by the next one. In [`vm`] the same
+//! lab is made on other kernels, inside virtual machines.
 
 pub mod clients;
 pub mod lab;
+pub mod vm;
 pub mod wait;

@@ -1,5 +1,6 @@
 //! The project's own tasks: `cargo xtask --help`.
 
+mod bench;
 mod demo;
 mod lab;
 mod project;
@@ -28,6 +29,8 @@ enum Task {
     Lab(lab::Arguments),
     /// Run the tests
     Test(test::Arguments),
+    /// Measure how fast it is
+    Bench(bench::Arguments),
     /// Check the house rules
     Tidy(tidy::Arguments),
 }
@@ -38,6 +41,7 @@ fn main() -> ExitCode {
         Task::Demo(arguments) => demo::run(&arguments),
         Task::Lab(arguments) => lab::run(&arguments),
         Task::Test(arguments) => test::run(&arguments),
+        Task::Bench(arguments) => bench::run(&arguments),
         Task::Tidy(arguments) => tidy::run(&arguments),
     };
     match result {

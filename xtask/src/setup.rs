@@ -25,7 +25,7 @@ const COMPILER: [&str; 2] = ["rustc-web", "rust-web-src"];
 /// A command and the Debian package that has it.
 type Tool = (&'static str, &'static str);
 
-const LAB_TOOLS: [Tool; 7] = [
+const LAB_TOOLS: [Tool; 8] = [
     ("ip", "iproute2"),
     ("ethtool", "ethtool"),
     ("nginx", "nginx"),
@@ -33,10 +33,10 @@ const LAB_TOOLS: [Tool; 7] = [
     ("wrk", "wrk"),
     ("ping", "iputils-ping"),
     ("iperf3", "iperf3"),
+    ("bpftool", "bpftool"),
 ];
 
-const VM_TOOLS: [Tool; 3] =
-    [("qemu-system-x86_64", "qemu-system-x86"), ("busybox", "busybox-static"), ("cpio", "cpio")];
+const VM_TOOLS: [Tool; 3] = [("qemu-system-x86_64", "qemu-system-x86"), ("xz", "xz-utils"), ("zstd", "zstd")];
 
 /// What `setup` can be told.
 #[derive(clap::Args)]

@@ -1,8 +1,6 @@
 //! `cargo xtask test`: everything that has to hold, from fast to real, with a summary.
 
-use std::fs;
 use std::io::{BufRead, BufReader, Write};
-use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -54,22 +52,20 @@ struct Counts {
     failed: u64,
 }
 
-/// The end-to-end tests, by the stage that runs them: the file's name says which it is.
-#[derive(Debug, Default, PartialEq, Eq)]
-struct Targets {
-    bpf: Vec<String>,
-    e2e: Vec<String>,
-    vm: Vec<String>,
-}
+/// Tests that need root: the package they are in, and their name there.
+type Rooted = [(&'static str, &'static str)];
+
+/// Packets through the BPF program, without a network.
+const BPF: &Rooted = &[("director", "program")];
+/// Real clients and servers.
+const E2E: &Rooted = &[("director", "neighbours"), ("tests", "lab"), ("tests", "e2e")];
+/// Other kernels.
+const VM: &Rooted = &[("tests", "vm")];
 
 /// Runs the task.
 pub fn run(arguments: &Arguments) -> Result<()> {
     let which = arguments.which;
     let wants = |stage| which == stage || which == Which::All;
-    let targets = Targets::find(&project::root().join("tests/tests"))?;
-    if which == Which::Vm {
-        ensure!(!targets.vm.is_empty(), "there is no test in tests/tests/vm*.rs");
-    }
     let needs_root = which != Which::Unit;
     ensure!(
         !needs_root || project::is_root(),
@@ -80,7 +76,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     if !arguments.no_setup {
         setup::ensure(match which {
             Which::Unit => setup::Scope::Build,
-            _ if wants(Which::Vm) && !targets.vm.is_empty() => setup::Scope::Vm,
+            _ if wants(Which::Vm) => setup::Scope::Vm,
             _ => setup::Scope::Lab,
         })?;
     }
@@ -88,12 +84,10 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     if wants(Which::Unit) {
         outcomes.extend(unit_stages());
     }
-    for (stage, name, tests) in [
-        (Which::Bpf, "bpf", &targets.bpf),
-        (Which::E2e, "end to end", &targets.e2e),
-        (Which::Vm, "vm", &targets.vm),
-    ] {
-        if wants(stage) && !tests.is_empty() {
+    for (stage, name, tests) in
+        [(Which::Bpf, "bpf", BPF), (Which::E2e, "end to end", E2E), (Which::Vm, "vm", VM)]
+    {
+        if wants(stage) {
             outcomes.push(Outcome::of(name, || rooted_tests(tests)));
         }
     }
@@ -112,28 +106,25 @@ fn unit_stages() -> Vec<Outcome> {
             project::run_cargo(&arguments).map(|()| Counts::default())
         }),
         Outcome::of("house rules", || tidy::check_project().map(|()| Counts::default())),
-        // What is in tests/tests needs root, and has its own stages.
+        // What needs root is in files of its own, and has its own stages.
         Outcome::of("unit", || {
-            let all = cargo_test(&["--workspace", "--exclude", "tests"])?;
-            let lab = cargo_test(&["--package", "tests", "--lib"])?;
-            Ok(Counts { passed: all.passed + lab.passed, failed: all.failed + lab.failed })
+            count(project::cargo().args(["test", "--no-fail-fast", "--workspace", "--lib", "--bins"]))
         }),
     ]
 }
 
-fn rooted_tests(targets: &[String]) -> Result<Counts> {
+fn rooted_tests(tests: &Rooted) -> Result<Counts> {
     let director = project::build_director()?;
-    let mut command = project::cargo();
-    command.env("DIRECTOR_BIN", director).args(["test", "--no-fail-fast", "--package", "tests"]);
-    for target in targets {
-        command.args(["--test", target]);
+    let mut sum = Counts::default();
+    for (package, name) in tests {
+        let mut command = project::cargo();
+        command.env("DIRECTOR_BIN", &director);
+        command.args(["test", "--no-fail-fast", "--package", package, "--test", name]);
+        // One lab at a time: their loads would disturb each other.
+        let Counts { passed, failed } = count(command.args(["--", "--test-threads=1"]))?;
+        sum = Counts { passed: sum.passed + passed, failed: sum.failed + failed };
     }
-    // One lab at a time: their loads would disturb each other.
-    count(command.args(["--", "--test-threads=1"]))
-}
-
-fn cargo_test(arguments: &[&str]) -> Result<Counts> {
-    count(project::cargo().args(["test", "--no-fail-fast"]).args(arguments))
+    Ok(sum)
 }
 
 /// Runs `cargo test`, passes on what it prints, and counts.
@@ -205,34 +196,6 @@ fn summarize(outcomes: &[Outcome]) -> Result<()> {
     }
 }
 
-impl Targets {
-    fn find(directory: &Path) -> Result<Targets> {
-        let mut names = Vec::new();
-        for entry in fs::read_dir(directory).with_context(|| format!("{}", directory.display()))? {
-            let path = entry?.path();
-            // Like cargo: a file, or a directory with a main.rs.
-            let is_target = path.extension().is_some_and(|end| end == "rs") || path.join("main.rs").is_file();
-            if let (true, Some(stem)) = (is_target, path.file_stem()) {
-                names.push(stem.to_string_lossy().into_owned());
-            }
-        }
-        names.sort();
-        Ok(Targets::sort(names))
-    }
-
-    fn sort(names: Vec<String>) -> Targets {
-        let mut targets = Targets::default();
-        for name in names {
-            match name.split('_').next() {
-                Some("bpf") => targets.bpf.push(name),
-                Some("vm") => targets.vm.push(name),
-                _ => targets.e2e.push(name),
-            }
-        }
-        targets
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -249,11 +212,14 @@ mod tests {
     }
 
     #[test]
-    fn a_files_name_says_its_stage() {
-        let names = ["bpf_tables", "direct", "vm", "bpf", "vmx"].map(str::to_owned).to_vec();
-        let targets = Targets::sort(names);
-        assert_eq!(targets.bpf, ["bpf_tables", "bpf"]);
-        assert_eq!(targets.e2e, ["direct", "vmx"]);
-        assert_eq!(targets.vm, ["vm"]);
+    fn every_rooted_test_is_in_a_stage() {
+        for (package, directory) in [("director", "director/tests"), ("tests", "tests/tests")] {
+            for entry in std::fs::read_dir(project::root().join(directory)).unwrap() {
+                let path = entry.unwrap().path();
+                let name = path.file_stem().unwrap().to_string_lossy().into_owned();
+                let staged = [BPF, E2E, VM].concat().contains(&(package, name.as_str()));
+                assert!(staged, "{} is in no stage", path.display());
+            }
+        }
     }
 }

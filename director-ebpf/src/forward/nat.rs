@@ -56,8 +56,7 @@ pub fn send_reply<F: Family>(headers: &Headers, entry: &Entry, backend: &Backend
     let Some(cold) = entry.cold() else { return account::drop(Reason::DropInternal) };
     let change =
         Change { at: F::SOURCE, addr: F::unmapped(&backend.vip), port_at: 0, port_be: backend.vport_be };
-    let (addr_delta, l4_delta) =
-        (checksum::inverse(backend.addr_delta), checksum::inverse(backend.l4_delta));
+    let (addr_delta, l4_delta) = (checksum::inverse(backend.addr_delta), checksum::inverse(backend.l4_delta));
     if let Err(reason) =
         hop::<F>(headers.frame).and_then(|()| rewrite::<F>(headers, &change, addr_delta, l4_delta))
     {

@@ -182,3 +182,100 @@ fn real(real: &RealStatus) -> Vec<String> {
         state.to_owned(),
     ]
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::types::{FlowTableStatus, Rates, ReasonStatus, Traffic, VipStatus};
+    use crate::dataplane::{Attachment, Mode};
+    use crate::model::{Forward, Protocol, Scheduler};
+
+    fn real(last: u8, weight: u16) -> RealStatus {
+        RealStatus {
+            address: IpAddr::from([10, 0, 0, last]),
+            port: None,
+            configured_weight: 5,
+            weight,
+            overridden: weight != 5,
+            reachable: true,
+            mac: None,
+            id: Some(1),
+            active: 1_234,
+            inactive: 5,
+            traffic: Traffic::default(),
+            rates: Rates { packets_in: 8_100.0, bits_in: 12.5e6, ..Rates::default() },
+        }
+    }
+
+    fn status() -> Status {
+        let service = ServiceStatus {
+            name: "web".into(),
+            address: "2001:db8::10".parse().unwrap(),
+            protocol: Protocol::Tcp,
+            ports: "80,443".into(),
+            forward: Forward::Direct,
+            scheduler: Scheduler::Mh,
+            persistence_seconds: Some(600),
+            id: Some(1),
+            reals: vec![real(1, 5), real(2, 0), RealStatus { reachable: false, ..real(3, 5) }],
+            active: 3_702,
+            inactive: 15,
+            traffic: Traffic::default(),
+            rates: Rates::default(),
+            no_real_dropped: 0,
+            no_real_rejected: 0,
+            no_flow: 2,
+            unplaced: 0,
+        };
+        let reason = |name: &str, count| ReasonStatus { name: name.into(), count, rate: 0.0 };
+        Status {
+            version: "1.2.3".into(),
+            pid: 42,
+            uptime_seconds: 3_700,
+            config: "/etc/director/director.yaml".into(),
+            interfaces: vec![Attachment {
+                interface: "eth0".into(),
+                ifindex: 2,
+                mode: Mode::Generic,
+                replaced: false,
+            }],
+            vips: vec![VipStatus {
+                address: "2001:db8::10".parse().unwrap(),
+                prefix: 64,
+                interface: "eth0".into(),
+                held: false,
+            }],
+            services: vec![service],
+            flows: FlowTableStatus {
+                places: 2_000,
+                used: 100,
+                capacity: 1_000,
+                ..FlowTableStatus::default()
+            },
+            reasons: vec![reason("drop_ttl", 1_000), reason("drop_no_real", 0)],
+            problems: vec!["VIP 2001:db8::10: no".into()],
+        }
+    }
+
+    #[test]
+    fn a_status_reads_well() {
+        let text = render(&status());
+        for part in [
+            "director 1.2.3, process 42, up 1h01m, /etc/director/director.yaml\n",
+            "PROBLEM: VIP 2001:db8::10: no\n",
+            "eth0 (generic)",
+            "2001:db8::10/64 on eth0 (MISSING)",
+            "made for 1,000, 5.0% of 2,000 places taken",
+            "web: tcp [2001:db8::10]:80,443 direct mh persistence 10m00s",
+            "2 of no flow",
+            "drained by command",
+            "0 (5)   1,234         5   8.1k       12M",
+            "NO MAC",
+            "drop_ttl",
+        ] {
+            assert!(text.contains(part), "{part:?} in\n{text}");
+        }
+        assert!(!text.contains("drop_no_real"), "what never happened is left out");
+        assert!(text.lines().all(|line| line.trim_end() == line));
+    }
+}

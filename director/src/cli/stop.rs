@@ -44,16 +44,23 @@ impl Stop {
         })?;
         let Some(Stopping { pid }) = stopping else {
             daemon::detach_remains(socket, &self.pins)?;
-            return print(&format!("No daemon runs; the data plane under {} is detached.\n", self.pins.display()));
+            return print(&format!(
+                "No daemon runs; the data plane under {} is detached.\n",
+                self.pins.display()
+            ));
         };
         self.await_end(pid)?;
-        let data_plane = if self.detach { ", and its data plane is detached" } else { "; its data plane goes on forwarding" };
+        let data_plane = if self.detach {
+            ", and its data plane is detached"
+        } else {
+            "; its data plane goes on forwarding"
+        };
         print(&format!("The director (process {pid}) ended{data_plane}.\n"))
     }
 
     fn await_end(&self, pid: u32) -> Outcome {
         let start = Instant::now();
-        while daemon::is_running(&self.socket.socket)? {
+        while daemon::process(&self.socket.socket)? == Some(pid) {
             if start.elapsed() > PATIENCE {
                 let message = format!("process {pid} has not ended within {} s", PATIENCE.as_secs());
                 return Err(Failed { code: FAILURE, message });

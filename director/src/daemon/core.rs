@@ -11,14 +11,16 @@ use anyhow::{Context, Result};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::inherited::Inherited;
+use super::interfaces::Interfaces;
+use super::limits;
 use super::problems::Problems;
 use super::saved::Saved;
 use super::view::View;
 use super::worker::Worker;
 use crate::api::server::Refusal;
 use crate::api::types::{Reloaded, Weighed, WeightRequest};
-use crate::config::{self, Failure, Loaded};
-use crate::dataplane::{Attachment, Dataplane, Error};
+use crate::config::{self, Loaded};
+use crate::dataplane::{Dataplane, Error};
 use crate::model::{Config, Vip};
 use crate::pool::{self, Desired, NextHops};
 use crate::reconcile::{self, Plan, Units};
@@ -28,6 +30,8 @@ use crate::takeover;
 const REPAIR_EVERY: Duration = Duration::from_secs(5);
 /// How long the start waits for next hops before it takes its VIPs: traffic that comes earlier would find nobody.
 const FIRST_HOPS: Duration = Duration::from_millis(500);
+/// The least time between two reconciliations for next hops' sake: when many come up, each takes its part of a plan.
+const BETWEEN_HOPS: Duration = Duration::from_millis(100);
 /// The most plans in a row: a later one has the room that an earlier one made.
 const MOST_PLANS: usize = 3;
 
@@ -69,7 +73,7 @@ pub(super) struct Core {
     config: Arc<Config>,
     inherited: Inherited,
     view: watch::Sender<Arc<View>>,
-    attachments: Vec<Attachment>,
+    interfaces: Interfaces,
     problems: Problems,
 }
 
@@ -78,18 +82,14 @@ impl Core {
     pub(super) async fn start(setup: Setup, inherited: Inherited) -> Result<Core> {
         let config = Arc::new(setup.config.clone());
         let (view, _) = watch::channel(Arc::new(View::new(Arc::clone(&config), setup.units)));
-        let (attachments, problems) = (Vec::new(), Problems::default());
-        let mut core = Core { setup, config, inherited, view, attachments, problems };
+        let (interfaces, problems) = (Interfaces::new(setup.worker.clone()), Problems::default());
+        let mut core = Core { setup, config, inherited, view, interfaces, problems };
         core.announce_addresses();
         // Attaching first: it puts this version's program over the maps that a predecessor filled.
-        let interfaces = core.config.interfaces.clone();
-        core.attachments = core.attach(&interfaces).await??;
-        for Attachment { interface, mode, replaced, .. } in &core.attachments {
-            tracing::info!(%interface, %mode, replaced, "attached");
-        }
+        core.interfaces.add(&core.config.interfaces).await?;
         core.await_first_hops().await;
         core.reconcile(Why::Changed).await?;
-        core.detach_others().await?;
+        core.interfaces.remove_others(&core.config.interfaces).await?;
         core.hold_vips().await;
         core.publish();
         Ok(core)
@@ -105,6 +105,7 @@ impl Core {
         let mut repair = tokio::time::interval(REPAIR_EVERY);
         repair.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         repair.reset();
+        let mut settled = Instant::now();
         loop {
             tokio::select! {
                 request = requests.recv() => match request {
@@ -112,10 +113,14 @@ impl Core {
                     Some(Request::Weight(asked, reply)) => drop(reply.send(self.weight(asked).await)),
                     Some(Request::End) | None => return self,
                 },
-                Ok(()) = self.setup.hops.changed() => self.follow(Why::Changed).await,
+                Ok(()) = changed(&mut self.setup.hops, settled) => {
+                    self.follow(Why::Changed).await;
+                    settled = Instant::now() + BETWEEN_HOPS;
+                }
                 _ = repair.tick() => {
-                    self.repair_interfaces().await;
-                    self.follow(Why::Repair).await;
+                    let (changed, problems) = self.interfaces.repair(&self.config.interfaces).await;
+                    self.problems.interfaces = problems;
+                    self.follow(if changed { Why::Changed } else { Why::Repair }).await;
                     self.hold_vips().await;
                 }
             }
@@ -146,17 +151,18 @@ impl Core {
         let path = self.setup.config_path.clone();
         let loaded = tokio::task::spawn_blocking(move || config::load(&path)).await;
         let Loaded { config, notes } =
-            loaded.map_err(|error| failed(&error.into()))?.map_err(|failure| refused(&failure))?;
+            loaded.map_err(|error| failed(&error.into()))?.map_err(|failure| unchanged(misuse(&failure)))?;
         let mut notes: Vec<String> = notes.iter().map(ToString::to_string).collect();
         notes.extend(self.needs_more_than_a_reload(&config));
         notes.iter().for_each(|note| tracing::warn!("{note}"));
 
         let parsed = start.elapsed();
-        self.attach_new(&config).await.map_err(|error| failed(&error))?;
+        let attached = self.interfaces.add(&config.interfaces).await;
+        attached.map_err(|error| unchanged(failed(&error)))?;
         self.config = Arc::new(config);
         self.announce_addresses();
         let operations = self.reconcile(Why::Changed).await.map_err(|error| failed(&error))?;
-        self.detach_others().await.map_err(|error| failed(&error))?;
+        self.interfaces.remove_others(&self.config.interfaces).await.map_err(|error| failed(&error))?;
         self.hold_vips().await;
         self.publish();
         let whole = start.elapsed();
@@ -168,7 +174,7 @@ impl Core {
     /// What of a new configuration this process cannot follow.
     fn needs_more_than_a_reload(&self, config: &Config) -> Vec<String> {
         let mut notes = Vec::new();
-        if config.limits != self.config.limits {
+        if !limits::alike(&config.limits, &self.setup.units.limits) {
             notes.push(
                 "limits: the new ones take effect when the data plane is made anew: `director stop --detach`, then start"
                     .to_owned(),
@@ -182,71 +188,6 @@ impl Core {
             ));
         }
         notes
-    }
-
-    /// Attaches to interfaces that a new configuration brings. If one of them cannot be, none is, and the old configuration
-    /// stays.
-    async fn attach_new(&mut self, config: &Config) -> Result<()> {
-        let old: BTreeSet<&String> =
-            self.attachments.iter().map(|attachment| &attachment.interface).collect();
-        let new: Vec<String> = config.interfaces.iter().filter(|name| !old.contains(name)).cloned().collect();
-        match self.attach(&new).await? {
-            Ok(attachments) => {
-                for Attachment { interface, mode, .. } in &attachments {
-                    tracing::info!(%interface, %mode, "attached");
-                }
-                self.attachments.extend(attachments);
-                Ok(())
-            }
-            Err(error) => {
-                let undo = move |dataplane: &mut Dataplane| {
-                    new.iter().try_for_each(|interface| dataplane.detach_interface(interface))
-                };
-                self.setup.worker.ask(undo).await??;
-                Err(anyhow::Error::from(error).context("everything stays as it was"))
-            }
-        }
-    }
-
-    async fn attach(&self, interfaces: &[String]) -> Result<Result<Vec<Attachment>, Error>> {
-        let interfaces = interfaces.to_vec();
-        let attach = move |dataplane: &mut Dataplane| {
-            interfaces.iter().map(|interface| dataplane.attach(interface)).collect()
-        };
-        self.setup.worker.ask(attach).await
-    }
-
-    /// Detaches from interfaces that are not configured (any more).
-    async fn detach_others(&mut self) -> Result<()> {
-        let configured: BTreeSet<String> = self.config.interfaces.iter().cloned().collect();
-        let detach = move |dataplane: &mut Dataplane| -> Result<Vec<String>, Error> {
-            let mut others = dataplane.pinned_interfaces();
-            others.retain(|interface| !configured.contains(interface));
-            others.iter().try_for_each(|interface| dataplane.detach_interface(interface))?;
-            Ok(others)
-        };
-        for interface in self.setup.worker.ask(detach).await?? {
-            tracing::info!(interface, "detached");
-        }
-        self.attachments.retain(|attachment| self.config.interfaces.contains(&attachment.interface));
-        Ok(())
-    }
-
-    /// Attaches again where an interface went away and came back.
-    async fn repair_interfaces(&mut self) {
-        let (mut attachments, mut problems) = (Vec::new(), Vec::new());
-        for interface in &self.config.interfaces {
-            match self.attach(std::slice::from_ref(interface)).await {
-                Ok(Ok(attached)) => attachments.extend(attached),
-                Ok(Err(error)) => problems.push(format!("interface {interface}: {error}")),
-                Err(error) => problems.push(format!("interface {interface}: {error:#}")),
-            }
-        }
-        for attachment in attachments.iter().filter(|attachment| !self.attachments.contains(attachment)) {
-            tracing::warn!(interface = %attachment.interface, mode = %attachment.mode, "attached again");
-        }
-        self.attachments = attachments;
-        self.problems.interfaces = problems;
     }
 
     async fn weight(&mut self, asked: WeightRequest) -> Result<Weighed, Refusal> {
@@ -307,6 +248,7 @@ impl Core {
 
     /// Makes the data plane hold what it shall; the number of operations that took.
     async fn reconcile(&mut self, why: Why) -> Result<usize> {
+        let old_news = !self.setup.hops.has_changed().unwrap_or(false) && self.problems.maps.is_empty();
         let hops = self.inherited.merge(Instant::now(), &self.setup.hops.borrow_and_update());
         let desired = Arc::new(pool::desired(&self.config, &self.setup.saved.overrides, &hops));
         let job = {
@@ -314,7 +256,7 @@ impl Core {
             move |dataplane: &mut Dataplane| bring_about(dataplane, &desired)
         };
         let (operations, plan) = self.setup.worker.ask(job).await?.context("the data plane")?;
-        if operations > 0 && why == Why::Repair && !self.inherited.just_ended() {
+        if operations > 0 && why == Why::Repair && old_news && !self.inherited.just_ended() {
             tracing::warn!(operations, "repaired the data plane: somebody else changed it");
         }
         self.problems.maps = plan.problems.iter().map(ToString::to_string).collect();
@@ -368,11 +310,20 @@ impl Core {
         self.view.send_modify(|view| {
             let view = Arc::make_mut(view);
             view.overrides = self.setup.saved.overrides.clone();
-            view.attachments = self.attachments.clone();
+            view.attachments = self.interfaces.attachments().to_vec();
             view.missing = self.problems.vips.iter().map(|(vip, _)| vip.clone()).collect();
             view.problems = problems;
         });
     }
+}
+
+/// The next change, but not before `settled`.
+async fn changed(
+    hops: &mut watch::Receiver<Arc<NextHops>>,
+    settled: Instant,
+) -> Result<(), watch::error::RecvError> {
+    tokio::time::sleep_until(settled.into()).await;
+    hops.changed().await
 }
 
 /// Plans and applies, and once more where the first plan had too little room: by then it has made some.
@@ -410,9 +361,8 @@ fn failed(error: &anyhow::Error) -> Refusal {
     Refusal::new(false, format!("{error:#}"))
 }
 
-fn refused(failure: &Failure) -> Refusal {
-    let mut refusal = Refusal::new(true, failure.to_string());
-    refusal.body.hint =
-        Some("everything stays as it was; `director check FILE` shows the same before a reload".to_owned());
+/// Says of a refusal that nothing came of what was asked.
+fn unchanged(mut refusal: Refusal) -> Refusal {
+    refusal.body.error += "\nEverything stays as it was.";
     refusal
 }

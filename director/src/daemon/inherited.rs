@@ -61,9 +61,9 @@ impl Inherited {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::net::IpAddr;
     use crate::model::mapped;
     use director_ebpf::abi::Backend;
+    use std::net::IpAddr;
 
     fn hop(n: u8) -> NextHop {
         NextHop { mac: [n; 6], source_mac: [n + 1; 6], ifindex: 2 }

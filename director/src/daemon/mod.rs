@@ -5,6 +5,8 @@ mod core;
 mod flows;
 mod handle;
 mod inherited;
+mod interfaces;
+mod limits;
 pub(crate) mod lock;
 mod problems;
 mod rates;
@@ -17,7 +19,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use director_ebpf::abi::ABI_VERSION;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, watch};
@@ -28,6 +30,7 @@ use crate::api::server::{Director, Listener};
 use crate::api::types::StopRequest;
 use crate::config::{self, Failure, Loaded};
 use crate::dataplane::{self, Dataplane, FlowTable};
+use crate::model::Config;
 use crate::neighbours;
 use crate::pool::NextHops;
 use crate::reconcile::{Observed, Units};
@@ -87,7 +90,7 @@ pub fn run(options: &Options) -> Result<(), Failed> {
     Ok(result?)
 }
 
-async fn live(options: &Options, config: crate::model::Config) -> Result<()> {
+async fn live(options: &Options, config: Config) -> Result<()> {
     let started = Instant::now();
     let mut signals = Signals::new()?;
     let socket = config.socket.clone();
@@ -96,14 +99,11 @@ async fn live(options: &Options, config: crate::model::Config) -> Result<()> {
             .with_context(|| format!("cannot create {}", directory.display()))?;
     }
     let _lock = Lock::for_socket(&socket)?;
-    let state_file = saved::state_file(&socket);
-    let saved = Saved::load(&state_file)?;
-
-    let pins = options.pins.clone();
-    let worker = Worker::start(dataplane::Options { pins: pins.clone(), limits: config.limits }).await?;
+    let worker =
+        Worker::start(dataplane::Options { pins: options.pins.clone(), limits: config.limits }).await?;
     let opened = worker.ask(open_state).await??;
     let _pins_lock = Lock::for_pins(&opened.pins)?;
-    if opened.units.limits != config.limits {
+    if !limits::alike(&opened.units.limits, &config.limits) {
         tracing::warn!(
             "limits: the data plane keeps those it was made with ({:?}); `director stop --detach` makes way for new ones",
             opened.units.limits
@@ -111,48 +111,83 @@ async fn live(options: &Options, config: crate::model::Config) -> Result<()> {
     }
 
     let mut tasks = JoinSet::new();
+    let core = bring_up(options, config, &worker, &opened, &mut tasks).await?;
+    let (handle, asked, mut stop) = watch_over(options, started, worker, opened.table, &core, &mut tasks);
+    let listener =
+        Listener::bind(&socket).with_context(|| format!("cannot listen on {}", socket.display()))?;
+    tasks.spawn(listener.serve(Arc::clone(&handle)));
+    let mut core = tokio::spawn(core.run(asked));
+    tracing::info!(milliseconds = started.elapsed().as_millis() as u64, socket = %socket.display(), "ready");
+
+    let asked = tokio::select! {
+        asked = signals.attend(&handle, &mut stop) => asked,
+        // Better a new start than a daemon that looks alive.
+        () = handle.worker.died() => bail!("the data plane's thread died; its program goes on forwarding"),
+        ended = &mut core => bail!("the core task died: {:?}", ended.err()),
+    };
+    tokio::time::sleep(LAST_WORDS).await;
+    // If the core is gone, waiting for it says why.
+    let _ = handle.requests.send(Request::End).await;
+    let core = core.await.context("the core task died")?;
+    tasks.shutdown().await;
+    end(core, asked, &options.pins).await
+}
+
+/// Starts the core, and what it needs.
+async fn bring_up(
+    options: &Options,
+    config: Config,
+    worker: &Worker,
+    opened: &Opened,
+    tasks: &mut JoinSet<()>,
+) -> Result<Core> {
     let (wanted, wanted_seen) = watch::channel(Arc::default());
     let (avoid, avoid_seen) = watch::channel(Arc::default());
     let (known, hops) = watch::channel(Arc::<NextHops>::default());
     tasks.spawn(resolve(wanted_seen, avoid_seen, known));
-    let inherited = Inherited::new(Instant::now(), &opened.observed);
-    let config_path = options.config.clone();
-    let (units, setup_worker) = (opened.units, worker.clone());
-    let setup =
-        Setup { worker: setup_worker, units, config_path, config, saved, state_file, hops, wanted, avoid };
-    let core = Core::start(setup, inherited).await?;
+    let state_file = saved::state_file(&config.socket);
+    let setup = Setup {
+        worker: worker.clone(),
+        units: opened.units,
+        config_path: options.config.clone(),
+        config,
+        saved: Saved::load(&state_file)?,
+        state_file,
+        hops,
+        wanted,
+        avoid,
+    };
+    Core::start(setup, Inherited::new(Instant::now(), &opened.observed)).await
+}
 
-    let listener =
-        Listener::bind(&socket).with_context(|| format!("cannot listen on {}", socket.display()))?;
+/// Starts the tasks that look at the data plane, and makes the handle that shows what they and the core see.
+fn watch_over(
+    options: &Options,
+    started: Instant,
+    worker: Worker,
+    table: Arc<FlowTable>,
+    core: &Core,
+    tasks: &mut JoinSet<()>,
+) -> (Arc<Handle>, mpsc::Receiver<Request>, mpsc::Receiver<StopRequest>) {
     let (measured, measured_seen) = watch::channel(Arc::default());
     let (swept, swept_seen) = watch::channel(Arc::default());
     let (requests, asked) = mpsc::channel(MOST_REQUESTS);
-    let (stops, mut stop) = mpsc::channel(1);
+    let (stops, stop) = mpsc::channel(1);
     let view = core.view();
     tasks.spawn(watchers::measure(worker.clone(), view.clone(), measured));
-    tasks.spawn(watchers::sweep(worker.clone(), Arc::clone(&opened.table), swept));
-    let handle = Arc::new(Handle {
+    tasks.spawn(watchers::sweep(worker.clone(), Arc::clone(&table), swept));
+    let handle = Handle {
         config_path: options.config.display().to_string(),
         started,
         worker,
-        table: opened.table,
+        table,
         view,
         measured: measured_seen,
         swept: swept_seen,
         requests,
         stops,
-    });
-    tasks.spawn(listener.serve(Arc::clone(&handle)));
-    let core = tokio::spawn(core.run(asked));
-    tracing::info!(milliseconds = started.elapsed().as_millis() as u64, socket = %socket.display(), "ready");
-
-    let asked = signals.attend(&handle, &mut stop).await;
-    tokio::time::sleep(LAST_WORDS).await;
-    // Nobody takes it badly if the core is gone: it is about to be waited for.
-    let _ = handle.requests.send(Request::End).await;
-    let core = core.await.context("the core task died")?;
-    tasks.shutdown().await;
-    end(core, asked, &pins).await
+    };
+    (Arc::new(handle), asked, stop)
 }
 
 /// What has to be known of the data plane before anything else.
@@ -201,12 +236,12 @@ async fn end(mut core: Core, asked: StopRequest, pins: &Path) -> Result<()> {
     released
 }
 
-/// Whether a daemon runs with a socket (or is about to).
+/// The process of the daemon that runs with a socket (or is about to), if there is one.
 ///
 /// # Errors
 /// Its lock file cannot be looked at.
-pub fn is_running(socket: &Path) -> Result<bool> {
-    lock::is_held(socket)
+pub fn process(socket: &Path) -> Result<Option<u32>> {
+    lock::holder(socket)
 }
 
 /// What a daemon does at the end when it is told to detach, where no daemon runs any more.

@@ -208,3 +208,92 @@ impl std::ops::Add for Rates {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{Forward, Limits, Ports, Protocol, Scheduler, Timeouts, Unserved};
+    use crate::pool::{self, NextHop, NextHops};
+    use director_ebpf::abi::{Reason, ServiceStats};
+    use std::collections::BTreeMap;
+    use std::net::IpAddr;
+    use std::path::PathBuf;
+
+    fn config() -> Config {
+        let real = |last, weight| Real { address: IpAddr::from([10, 0, 0, last]), port: None, weight };
+        let service = Service {
+            name: "web".into(),
+            address: IpAddr::from([192, 0, 2, 10]),
+            protocol: Protocol::Tcp,
+            ports: Ports::List(vec![80]),
+            forward: Forward::Direct,
+            scheduler: Scheduler::Rr,
+            persistence: None,
+            timeouts: Timeouts::default(),
+            unserved: Unserved::Drop,
+            sloppy: false,
+            reals: vec![real(1, 5), real(2, 6), real(3, 7)],
+        };
+        let vip =
+            |last| Vip { address: IpAddr::from([192, 0, 2, last]), prefix: 24, interface: "eth0".into() };
+        Config {
+            interfaces: vec!["eth0".into()],
+            vips: vec![vip(10), vip(11)],
+            services: vec![service],
+            socket: PathBuf::new(),
+            limits: Limits::default(),
+        }
+    }
+
+    #[test]
+    fn a_status_joins_what_is_known() {
+        let config = Arc::new(config());
+        let units = Units { tick: Duration::from_secs(1), limits: config.limits };
+        let mut view = View::new(Arc::clone(&config), units);
+        let key = RealKey { service: "web".into(), address: config.services[0].reals[1].address, port: None };
+        view.overrides.set(key, 0);
+        let hop = NextHop { mac: [2, 0, 0, 0, 0, 0xab], source_mac: [0; 6], ifindex: 2 };
+        let hops = NextHops::from([(config.services[0].reals[0].address, hop)]);
+        view.desired = Arc::new(pool::desired(&config, &view.overrides, &hops));
+        view.placements = vec![Some(Placement { id: 4, backends: vec![Some(7), Some(9), None] })];
+        view.missing = vec![config.vips[1].clone()];
+        assert_eq!(view.ids(), (vec![7, 9], vec![4]));
+
+        let traffic = |packets_in| Traffic { packets_in, ..Traffic::default() };
+        let measured = Measured {
+            backends: BTreeMap::from([
+                (7, (traffic(10), Rates::default())),
+                (9, (traffic(5), Rates::default())),
+            ]),
+            services: BTreeMap::from([(4, ServiceStats { no_flow: 3, ..ServiceStats::default() })]),
+            reasons: vec![(Reason::DropNoReal, 8, 0.5)],
+        };
+        let sweep = SweepReport {
+            by_backend: BTreeMap::from([(7, (2, 1)), (9, (1, 0))]),
+            by_kind: BTreeMap::from([
+                ((kind::CLIENT, ESTABLISHED), 3),
+                ((kind::CLIENT, 0), 1),
+                ((kind::REPLY, 0), 2),
+            ]),
+            ..SweepReport::default()
+        };
+        let around =
+            Surroundings { config_path: "x".into(), uptime: Duration::from_secs(9), places: 16, bytes: 640 };
+        let status = view.status(&measured, &sweep, around);
+
+        assert_eq!(status.vips.iter().map(|vip| vip.held).collect::<Vec<_>>(), [true, false]);
+        let service = &status.services[0];
+        assert_eq!((service.id, service.active, service.inactive, service.no_flow), (Some(4), 3, 1, 3));
+        assert_eq!(service.traffic.packets_in, 15);
+        let [a, b, c] = service.reals.as_slice() else { panic!("three") };
+        assert_eq!((a.weight, a.overridden, a.reachable), (5, false, true));
+        assert_eq!(a.mac.as_deref(), Some("02:00:00:00:00:ab"));
+        assert_eq!((b.weight, b.configured_weight, b.overridden, b.reachable), (0, 6, true, false));
+        assert_eq!((c.id, c.active), (None, 0));
+        let flows = &status.flows;
+        assert_eq!((flows.used, flows.established, flows.other, flows.replies), (6, 3, 1, 2));
+        assert_eq!((status.reasons[0].name.as_str(), status.reasons[0].count), ("drop_no_real", 8));
+        let json = serde_json::to_string(&status).unwrap();
+        assert_eq!(serde_json::from_str::<Status>(&json).unwrap(), status);
+    }
+}

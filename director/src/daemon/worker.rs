@@ -38,6 +38,11 @@ impl Worker {
         Ok(Worker { jobs })
     }
 
+    /// Returns when the thread has died.
+    pub(super) async fn died(&self) {
+        self.jobs.closed().await;
+    }
+
     /// Has the data plane do something, after what it has been asked for before.
     pub(super) async fn ask<T, F>(&self, job: F) -> Result<T>
     where

@@ -1,9 +1,9 @@
 //! Carries out what the reconciler asks for: the only interpreter of its operations.
 
-use director_ebpf::abi::{Backend, SLOTS_PER_LINE, Service, SlotLine};
+use director_ebpf::abi::{self, Backend, SLOTS_PER_LINE, Service, SlotLine};
 
 use super::error::Error;
-use super::{Dataplane, Filter, Key};
+use super::{Dataplane, Filter, Flags, Key, flags};
 use crate::reconcile::MapOp;
 
 /// The word of a service's record that makes a new slot table take effect: written last.
@@ -13,19 +13,22 @@ const TABLE_WORD: usize = std::mem::offset_of!(Service, table) / 8;
 const FLAGS_WORD: usize = std::mem::offset_of!(Backend, flags) / 8;
 
 impl Dataplane {
-    /// Applies operations, in their order.
+    /// Applies operations, in their order. An interface that went away meanwhile is logged and stepped over: the next
+    /// observation will tell.
     ///
     /// # Errors
     /// A map refuses; what came before is applied.
     pub fn apply(&mut self, ops: &[MapOp]) -> Result<(), Error> {
         for op in ops {
             match op {
-                MapOp::PutDevice { ifindex } => self.devices.insert(*ifindex, *ifindex, None, 0)?,
-                MapOp::DeleteDevice { ifindex } => self.devices.remove(*ifindex)?,
-                MapOp::WriteBackend { id, record } => self.write_backend(*id, record),
+                MapOp::PutDevice { ifindex } => {
+                    warn_of_device(*ifindex, self.devices.insert(*ifindex, *ifindex, None, 0));
+                }
+                MapOp::DeleteDevice { ifindex } => warn_of_device(*ifindex, self.devices.remove(*ifindex)),
+                MapOp::WriteBackend { id, record } => self.write_backend(*id, record)?,
                 MapOp::ClearBackend { id } => self.clear_backend(*id),
                 MapOp::WriteSlots { offset, slots } => self.write_slots(*offset, slots),
-                MapOp::WriteService { id, record } => self.services.set(*id as usize, record, TABLE_WORD),
+                MapOp::WriteService { id, record } => self.write_service(*id, record)?,
                 MapOp::ClearService { id } => self.clear_service(*id),
                 MapOp::WriteFilter(filter) => self.filter.set(0, Filter(**filter), 0)?,
                 MapOp::PutKey { key, id } => self.keys.insert(Key(*key), *id, 0)?,
@@ -38,9 +41,21 @@ impl Dataplane {
         Ok(())
     }
 
-    fn write_backend(&mut self, id: u32, record: &Backend) {
+    fn write_backend(&mut self, id: u32, record: &Backend) -> Result<(), Error> {
         self.quarantine.remove(&id);
+        if flags(&self.backends, id as usize, Backend::FLAGS) & abi::backend_flag::VALID == 0 {
+            self.forget_backend_stats(id)?; // they are of whoever had the id before
+        }
         self.backends.set(id as usize, &record.sealed(), FLAGS_WORD);
+        Ok(())
+    }
+
+    fn write_service(&mut self, id: u32, record: &Service) -> Result<(), Error> {
+        if flags(&self.services, id as usize, Service::FLAGS) & abi::service_flag::VALID == 0 {
+            self.forget_service_stats(id)?;
+        }
+        self.services.set(id as usize, record, TABLE_WORD);
+        Ok(())
     }
 
     fn clear_backend(&mut self, id: u32) {
@@ -61,5 +76,11 @@ impl Dataplane {
             line[..chunk.len()].copy_from_slice(chunk);
             self.slots.set((offset / SLOTS_PER_LINE) as usize + i, &line, 0);
         }
+    }
+}
+
+fn warn_of_device(ifindex: u32, result: Result<(), impl std::fmt::Display>) {
+    if let Err(error) = result {
+        tracing::warn!(ifindex, %error, "cannot change where packets may be redirected to");
     }
 }

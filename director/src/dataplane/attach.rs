@@ -59,7 +59,19 @@ pub(super) struct Attached {
     mac: [u8; 6],
     /// The instance; dropping it does no harm, the link holds the program.
     _ebpf: Ebpf,
-    _link: PinnedLink,
+    link: PinnedLink,
+}
+
+impl Attached {
+    /// The same, with its pin back where someone took it away: without, the program would end with this process.
+    fn pinned_at(self, path: &Path) -> Result<Attached, Error> {
+        if path.exists() {
+            return Ok(self);
+        }
+        tracing::warn!(path = %path.display(), "the link's pin is gone; pinning it again");
+        let link = FdLink::from(self.link).pin(path).map_err(|error| Error::Load(error.to_string()))?;
+        Ok(Attached { link, ..self })
+    }
 }
 
 impl Dataplane {
@@ -69,13 +81,16 @@ impl Dataplane {
     /// No such interface; another program is attached; the driver and the generic mode both refuse.
     pub fn attach(&mut self, interface: &str) -> Result<Attachment, Error> {
         let own = own(interface)?;
-        if let Some(attached) = self.attached.get(interface)
+        if let Some(attached) = self.attached.remove(interface)
             && attached.attachment.ifindex == own.ifindex
             && attached.mac == own.mac
         {
-            return Ok(attached.attachment.clone());
+            let path = pin(&self.pins, interface, attached.attachment.mode);
+            let attached = attached.pinned_at(&path)?;
+            let attachment = attached.attachment.clone();
+            self.attached.insert(interface.into(), attached);
+            return Ok(attachment);
         }
-        self.attached.remove(interface);
         let mut ebpf = object::load(&self.pins, &self.shared, Some(own))?;
         let program = object::program(&mut ebpf, "director")?;
         let (link, mode, replaced) = match replace(program, &self.pins, interface)? {
@@ -86,7 +101,7 @@ impl Dataplane {
             }
         };
         let attachment = Attachment { interface: interface.into(), ifindex: own.ifindex, mode, replaced };
-        let attached = Attached { attachment: attachment.clone(), mac: own.mac, _ebpf: ebpf, _link: link };
+        let attached = Attached { attachment: attachment.clone(), mac: own.mac, _ebpf: ebpf, link };
         self.attached.insert(interface.into(), attached);
         Ok(attachment)
     }
@@ -189,7 +204,11 @@ fn attach_new(
             }
         };
         for (_, error) in &refusals {
-            tracing::warn!(interface, error = error_text(error), "no native XDP here; attached in generic mode");
+            tracing::warn!(
+                interface,
+                error = error_text(error),
+                "no native XDP here; attached in generic mode"
+            );
         }
         let link: FdLink = program.take_link(id)?.try_into().map_err(|_| Error::Attach {
             interface: interface.into(),
@@ -201,7 +220,8 @@ fn attach_new(
         return Ok((pinned, mode));
     }
     let busy = refusals.iter().any(|(_, error)| error_text(error).contains("os error 16"));
-    let why: Vec<String> = refusals.iter().map(|(mode, error)| format!("{mode}: {}", error_text(error))).collect();
+    let why: Vec<String> =
+        refusals.iter().map(|(mode, error)| format!("{mode}: {}", error_text(error))).collect();
     Err(Error::Attach {
         interface: interface.into(),
         why: why.join("; "),

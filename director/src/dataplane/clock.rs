@@ -23,7 +23,8 @@ impl Tick {
     /// The tick for a kernel's HZ: the power of two of jiffies that is nearest to a second.
     pub fn of(hz: u32) -> Tick {
         let below = hz.max(1).ilog2();
-        let shift = if f64::from(hz) / f64::from(1 << below) > std::f64::consts::SQRT_2 { below + 1 } else { below };
+        let shift =
+            if f64::from(hz) / f64::from(1 << below) > std::f64::consts::SQRT_2 { below + 1 } else { below };
         Tick { hz, shift }
     }
 

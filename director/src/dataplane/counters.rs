@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use aya::maps::{Map, MapData, PerCpuArray};
+use aya::maps::{Map, MapData, PerCpuArray, PerCpuValues};
 use director_ebpf::abi::{BackendStats, Reason, ServiceStats, maps};
 
 use super::Dataplane;
@@ -64,6 +64,25 @@ impl Dataplane {
             counters.reasons.push(map.get(&(*reason as u32), 0)?.iter().sum());
         }
         Ok(counters)
+    }
+
+    /// Sets a backend's counters to zero, on every CPU.
+    pub(super) fn forget_backend_stats(&mut self, id: u32) -> Result<(), Error> {
+        self.zero(maps::BACKEND_STATS, id, BackendPod(BackendStats::default()))
+    }
+
+    /// Sets a service's counters to zero, on every CPU.
+    pub(super) fn forget_service_stats(&mut self, id: u32) -> Result<(), Error> {
+        self.zero(maps::SERVICE_STATS, id, ServicePod(ServiceStats::default()))
+    }
+
+    fn zero<T: aya::Pod>(&mut self, name: &str, id: u32, zero: T) -> Result<(), Error> {
+        let missing = || Error::Load(format!("the object has no {name}"));
+        let mut map: PerCpuArray<&mut MapData, T> =
+            PerCpuArray::try_from(self.base.map_mut(name).ok_or_else(missing)?)?;
+        let zeros =
+            PerCpuValues::try_from(vec![zero; self.cpus]).map_err(|error| Error::Load(error.to_string()))?;
+        Ok(map.set(id, zeros, 0)?)
     }
 
     fn map(&self, name: &str) -> Result<&Map, Error> {

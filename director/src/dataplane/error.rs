@@ -29,7 +29,9 @@ pub enum Error {
     #[error("the BPF program cannot be loaded: {0}\n  help: kernel 5.18 or newer with BTF is needed")]
     Load(String),
     /// There is no such interface.
-    #[error("there is no interface {0}\n  help: `ip link` lists them; the configuration's `interfaces` names ours")]
+    #[error(
+        "there is no interface {0}\n  help: `ip link` lists them; the configuration's `interfaces` names ours"
+    )]
     NoInterface(String),
     /// The program could not be attached.
     #[error("cannot attach to {interface}: {why}{help}")]

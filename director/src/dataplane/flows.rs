@@ -130,8 +130,13 @@ impl FlowTable {
             match self.fate(val, now as u16) {
                 Fate::Stays => {}
                 fate => {
-                    if self.word(place, 0).compare_exchange(tag, FREE, Ordering::AcqRel, Ordering::Relaxed).is_ok() {
-                        *(if fate == Fate::Expired { &mut report.expired } else { &mut report.orphaned }) += 1;
+                    if self
+                        .word(place, 0)
+                        .compare_exchange(tag, FREE, Ordering::AcqRel, Ordering::Relaxed)
+                        .is_ok()
+                    {
+                        *(if fate == Fate::Expired { &mut report.expired } else { &mut report.orphaned }) +=
+                            1;
                     }
                     continue;
                 }
@@ -190,7 +195,8 @@ impl FlowTable {
 
     /// The address of a backend's real server and its port, where it has its own.
     pub fn real(&self, backend: u32) -> Option<(IpAddr, Option<u16>)> {
-        let record = ((backend as usize) < self.backends.len()).then(|| self.backends.get(backend as usize))?;
+        let record =
+            ((backend as usize) < self.backends.len()).then(|| self.backends.get(backend as usize))?;
         let port = u16::from_be(record.port_be);
         Some((unmapped(record.addr), (port != 0).then_some(port)))
     }

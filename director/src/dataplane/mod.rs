@@ -58,6 +58,8 @@ pub struct Dataplane {
     devices: aya::maps::DevMapHash<MapData>,
     flows: Arc<FlowTable>,
     attached: BTreeMap<String, attach::Attached>,
+    /// CPUs that per-CPU maps have values for.
+    cpus: usize,
     /// Backends cleared, and the number of sweeps there had been then.
     quarantine: BTreeMap<u32, u64>,
     sweeps: Arc<AtomicU64>,
@@ -89,8 +91,10 @@ impl Dataplane {
         let mut base = object::load(&pins, &shared, None)?;
         object::program(&mut base, "clock")?;
         let limits = &shared.limits;
-        let services = Arc::new(object::mapped(&base, maps::SERVICES, limits.services as usize)?);
-        let backends = Arc::new(object::mapped(&base, maps::BACKENDS, limits.reals as usize)?);
+        let services =
+            Arc::new(object::mapped(&base, maps::SERVICES, object::entries(limits.services) as usize)?);
+        let backends =
+            Arc::new(object::mapped(&base, maps::BACKENDS, object::entries(limits.reals) as usize)?);
         let sets = shared.meta.set_mask as usize + 1;
         let flows = FlowTable::new(
             object::mapped(&base, maps::FLOWS, sets)?,
@@ -106,6 +110,7 @@ impl Dataplane {
             devices: object::take(&mut base, maps::DEVICES)?,
             flows: Arc::new(flows),
             attached: BTreeMap::new(),
+            cpus: aya::util::nr_cpus().map_err(|(what, error)| Error::File(what.into(), error))?,
             quarantine: BTreeMap::new(),
             sweeps: Arc::new(AtomicU64::new(0)),
             pins,

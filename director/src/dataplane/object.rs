@@ -1,7 +1,6 @@
 //! The program's object: its maps made or found, its constants filled in.
 
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use aya::maps::{Array, Map, MapData, MapError};
 use aya::programs::Xdp;
@@ -107,6 +106,11 @@ pub fn sets_for(flows: u32) -> u32 {
     (flows.next_power_of_two() / abi::WAYS * 2).max(1)
 }
 
+/// Entries of a map for ids from 1 to `limit`: id 0 stands for none.
+pub fn entries(limit: u32) -> u32 {
+    limit + 1
+}
+
 fn take_over(pins: &Path, path: &Path) -> Result<Shared, Error> {
     let meta: Array<MapData, MetaPod> = Array::try_from(Map::Array(MapData::from_pin(path)?))?;
     let meta = meta.get(&0, 0)?.0;
@@ -128,8 +132,8 @@ fn take_over(pins: &Path, path: &Path) -> Result<Shared, Error> {
     }
     let limits = Limits {
         flows: (meta.set_mask + 1) * abi::WAYS / 2,
-        services: size(maps::SERVICES)?,
-        reals: size(maps::BACKENDS)?,
+        services: size(maps::SERVICES)?.saturating_sub(1),
+        reals: size(maps::BACKENDS)?.saturating_sub(1),
         keys: size(maps::SERVICE_KEYS)?,
         slots: size(maps::SLOTS)? * abi::SLOTS_PER_LINE,
     };
@@ -168,10 +172,10 @@ pub fn load(pins: &Path, shared: &Shared, own: Option<Own>) -> Result<Ebpf, Erro
     }
     loader
         .map_max_entries(maps::SERVICE_KEYS, limits.keys)
-        .map_max_entries(maps::SERVICES, limits.services)
-        .map_max_entries(maps::SERVICE_STATS, limits.services)
-        .map_max_entries(maps::BACKENDS, limits.reals)
-        .map_max_entries(maps::BACKEND_STATS, limits.reals)
+        .map_max_entries(maps::SERVICES, entries(limits.services))
+        .map_max_entries(maps::SERVICE_STATS, entries(limits.services))
+        .map_max_entries(maps::BACKENDS, entries(limits.reals))
+        .map_max_entries(maps::BACKEND_STATS, entries(limits.reals))
         .map_max_entries(maps::SLOTS, limits.slots.div_ceil(abi::SLOTS_PER_LINE))
         .map_max_entries(maps::FLOWS, sets)
         .map_max_entries(maps::FLOWS_COLD, sets * abi::WAYS)
@@ -207,7 +211,7 @@ fn measure_hz() -> Result<u32, Error> {
     let mut ebpf =
         EbpfLoader::new().override_global("TICK_SHIFT", &0u32, true).load(OBJECT).map_err(load_error)?;
     let hz = clock::measure_hz(program(&mut ebpf, "clock")?)?;
-    tracing::debug!(hz, tick = ?Duration::from(Tick::of(hz).length()), "the kernel's clock");
+    tracing::debug!(hz, tick = ?Tick::of(hz).length(), "the kernel's clock");
     Ok(hz)
 }
 

@@ -1,11 +1,10 @@
 //! One packet through the program, without an interface: BPF_PROG_TEST_RUN. The maps are the real ones, so a trial files flows
 //! and counts like any packet.
 
-use std::os::fd::{AsFd, BorrowedFd};
 use std::time::Duration;
 
 use aya::Ebpf;
-use aya::programs::{TestRun, TestRunOptions, Xdp};
+use aya::programs::{ProgramFd, TestRun, TestRunOptions, Xdp};
 
 use super::Dataplane;
 use super::error::Error;
@@ -87,8 +86,8 @@ impl Trial {
     ///
     /// # Errors
     /// None once it is loaded.
-    pub fn with_fd<R>(&self, f: impl FnOnce(BorrowedFd<'_>) -> R) -> Result<R, Error> {
-        Ok(f(self.program()?.fd()?.as_fd()))
+    pub fn fd(&self) -> Result<&ProgramFd, Error> {
+        Ok(self.program()?.fd()?)
     }
 
     fn program(&self) -> Result<&Xdp, Error> {

@@ -102,14 +102,14 @@ pub(super) struct FreeIds<F: Fn(u32) -> bool> {
 }
 
 impl<F: Fn(u32) -> bool> FreeIds<F> {
-    /// Ids from 1 to below `limit` (the map's entries, of which entry 0 is never used) for which `used` does not hold.
+    /// Ids from 1 to `limit` for which `used` does not hold; the maps have one entry more, for entry 0 is never used.
     pub(super) fn new(limit: u32, used: F) -> FreeIds<F> {
         FreeIds { next: 1, limit, used }
     }
 
     /// The next one; never the same twice.
     pub(super) fn take(&mut self) -> Option<u32> {
-        while self.next < self.limit {
+        while self.next <= self.limit {
             let id = self.next;
             self.next += 1;
             if !(self.used)(id) {

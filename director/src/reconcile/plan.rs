@@ -193,7 +193,8 @@ impl<F: Fn(u32) -> bool> Planner<'_, F> {
         };
         let before = self.observed.backends.get(&id);
         let record = backend_record(service, service_id, real, before);
-        if record.ifindex != 0 {
+        // Where the hop got lost, its interface may be gone, too, and the kernel would refuse it.
+        if record.flags & abi::backend_flag::REACHABLE != 0 {
             self.devices.insert(record.ifindex);
         }
         // An observer may leave out the deltas, which follow from the rest; wrong ones are put right.

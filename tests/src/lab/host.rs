@@ -135,7 +135,7 @@ pub(super) fn namespace_path(namespace: &str) -> PathBuf {
     Path::new(NAMESPACES).join(namespace)
 }
 
-pub(super) fn search_path() -> String {
+pub(crate) fn search_path() -> String {
     let path = std::env::var("PATH").unwrap_or_else(|_| "/usr/bin:/bin".into());
     format!("{path}:{SYSTEM_PATHS}")
 }

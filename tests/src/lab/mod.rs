@@ -39,10 +39,12 @@ pub use config::{Config, Service};
 pub use daemon::{Daemon, director_binary};
 pub use echo::{TcpEcho, UdpEcho};
 pub use host::Host;
+pub(crate) use host::search_path;
 pub use namespaces::{hosts_of, remove, sweep_stale};
 pub use nginx::{BIG_BYTES, Nginx, PORTS as NGINX_PORTS};
 pub use plan::{DIRECT_VIPS, NAT_VIPS, Options};
 pub use process::Process;
+pub(crate) use process::output_of;
 
 /// A running lab. Dropping it removes everything: processes, pins, namespaces, files.
 #[derive(Debug)]

@@ -209,7 +209,7 @@ fn a_service_without_real_servers_refuses_or_drops() -> Result<()> {
     let status = director.status()?;
     let count = |reason: &str| -> u64 {
         let reasons = status["reasons"].as_array().map(Vec::as_slice).unwrap_or_default();
-        reasons.iter().find(|r| r["reason"] == reason).and_then(|r| r["count"].as_u64()).unwrap_or(0)
+        reasons.iter().find(|r| r["name"] == reason).and_then(|r| r["count"].as_u64()).unwrap_or(0)
     };
     ensure!(
         count("reject_rst") >= 4 && count("reject_icmp") >= 4 && count("drop_no_real") >= 4,

@@ -89,19 +89,28 @@ fn what_someone_else_removes_comes_back() -> Result<()> {
     let lab = Lab::builder().build()?;
     let _nginx = lab.nginx_everywhere()?;
     let director = lab.director(everywhere())?;
-    // An address, and the program itself (its link is pinned: removing the pin detaches it).
+    // An address; the link's pin, without which the program would end with the daemon; a service's key.
     lab.host("director").run(&["ip", "address", "del", "198.51.100.10/32", "dev", "eth0"])?;
-    let versioned = std::fs::read_dir(director.pins())?.flatten().map(|entry| entry.path());
-    for directory in versioned.filter(|path| path.is_dir()) {
-        for entry in std::fs::read_dir(directory)?.flatten() {
-            if entry.file_name().to_string_lossy().starts_with("link-") {
-                std::fs::remove_file(entry.path())?;
-            }
-        }
-    }
-    wait::until("the address and the pin", Duration::from_secs(15), || {
+    let maps = director.pins().join("v1");
+    let link = maps.join("link-eth0-native");
+    std::fs::remove_file(&link)?;
+    let keys = maps.join("SERVICE_KEYS").display().to_string();
+    let dump = std::process::Command::new("bpftool").args(["-j", "map", "dump", "pinned", &keys]).output()?;
+    let dump: serde_json::Value = serde_json::from_slice(&dump.stdout)?;
+    let key = dump[0]["key"].as_array().map(Vec::as_slice).unwrap_or_default();
+    let key: Vec<&str> = key.iter().filter_map(serde_json::Value::as_str).collect();
+    let deleted = std::process::Command::new("bpftool")
+        .args(["map", "delete", "pinned", &keys, "key", "hex"])
+        .args(key.iter().map(|byte| byte.trim_start_matches("0x")))
+        .status()?;
+    ensure!(deleted.success() && key.len() == 20, "bpftool did not delete a key: {dump}");
+    wait::until("the address, the pin and the key", Duration::from_secs(15), || {
         let addresses = lab.host("director").run(&["ip", "address", "show", "dev", "eth0"])?;
-        Ok(addresses.contains("198.51.100.10").then_some(()))
+        let dump =
+            std::process::Command::new("bpftool").args(["-j", "map", "dump", "pinned", &keys]).output()?;
+        let dump: serde_json::Value = serde_json::from_slice(&dump.stdout)?;
+        let whole = dump.as_array().is_some_and(|entries| entries.len() == WAYS.len());
+        Ok((addresses.contains("198.51.100.10") && link.exists() && whole).then_some(()))
     })?;
     for (name, vip, _) in WAYS {
         let answers = Curl::new(&url(vip, 80), 9).run(lab.client())?;

@@ -80,7 +80,7 @@ fn a_weight_rewrites_its_backend_and_its_services_table() {
 fn a_drained_backend_closes_after_the_table_turned_away_from_it() {
     let mut world = World::new(units());
     let mut web = service("web", 10, &[80], vec![real(1, 1), real(2, 1)]);
-    world.settle(&desired(&[web.clone()]));
+    world.settle(&desired(std::slice::from_ref(&web)));
     web.reals[0].weight = 0;
     let plan = world.settle(&desired(&[web]));
     assert!(matches!(
@@ -93,11 +93,12 @@ fn a_drained_backend_closes_after_the_table_turned_away_from_it() {
 fn a_lost_next_hop_keeps_its_last_mac_without_use() {
     let mut world = World::new(units());
     let mut web = service("web", 10, &[80], vec![real(1, 1), real(2, 1)]);
-    world.settle(&desired(&[web.clone()]));
+    world.settle(&desired(std::slice::from_ref(&web)));
     web.reals[0].hop = None;
-    world.settle(&desired(&[web.clone()]));
+    world.settle(&desired(std::slice::from_ref(&web)));
     let backend = &world.observed.backends[&1];
     assert_eq!((backend.mac, backend.flags), (hop(1).mac, abi::backend_flag::VALID));
+    assert_eq!(world.observed.devices, BTreeSet::from([hop(2).ifindex]), "its interface may be gone");
     web.reals[1].hop = None;
     world.settle(&desired(&[web]));
     assert_eq!(world.observed.services[&1].table, 0);
@@ -134,7 +135,7 @@ fn of_services_that_trade_ports_each_keeps_its_name() {
 fn a_removed_backends_id_waits_for_its_flows() {
     let mut world = World::new(units());
     let web = service("web", 10, &[80], vec![real(1, 1), real(2, 1)]);
-    world.settle(&desired(&[web.clone()]));
+    world.settle(&desired(std::slice::from_ref(&web)));
     world.settle(&desired(&[DesiredService { reals: vec![real(2, 1)], ..web.clone() }]));
     assert_eq!(world.observed.quarantined_backends, BTreeSet::from([1]));
     world.settle(&desired(&[DesiredService { reals: vec![real(2, 1), real(3, 1)], ..web.clone() }]));
@@ -148,7 +149,7 @@ fn a_removed_backends_id_waits_for_its_flows() {
 fn a_service_going_to_any_port_is_never_without_a_key() {
     let mut world = World::new(units());
     let web = service("web", 10, &[80], vec![real(1, 1)]);
-    world.settle(&desired(&[web.clone()]));
+    world.settle(&desired(std::slice::from_ref(&web)));
     let plan = world.settle(&desired(&[DesiredService { ports: Ports::Any, ..web }]));
     let put = plan.ops.iter().position(|op| matches!(op, MapOp::PutKey { .. }));
     let delete = plan.ops.iter().position(|op| matches!(op, MapOp::DeleteKey { .. }));
@@ -161,7 +162,7 @@ fn a_full_key_map_is_emptied_first() {
     units.limits.keys = 2;
     let mut world = World::new(units);
     let web = service("web", 10, &[80, 81], vec![real(1, 1)]);
-    world.settle(&desired(&[web.clone()]));
+    world.settle(&desired(std::slice::from_ref(&web)));
     let other = DesiredService { ports: Ports::List(vec![81, 82]), ..web.clone() };
     let plan = world.settle(&desired(&[other]));
     let put = plan.ops.iter().position(|op| matches!(op, MapOp::PutKey { .. }));
@@ -262,7 +263,7 @@ fn two_services_on_one_key_are_reported() {
 #[test]
 fn too_small_limits_are_reported() {
     let mut units = units();
-    (units.limits.services, units.limits.reals) = (2, 3);
+    (units.limits.services, units.limits.reals) = (1, 2);
     let mut world = World::new(units);
     let reals = vec![real(1, 1), real(2, 1), real(3, 1)];
     let two = desired(&[service("a", 10, &[80], reals.clone()), service("b", 10, &[81], reals)]);
