@@ -3,7 +3,7 @@
 //! It goes in steps, each of which ends with a verdict or leaves what it found in the [`Arrival`] for the next. The steps are
 //! not inlined: BPF has 512 bytes of stack for a whole chain of calls, and steps use the same bytes one after the other.
 
-use aya_ebpf::bindings::xdp_md;
+use aya_ebpf::bindings::{xdp_action, xdp_md};
 use director_ebpf::abi::{
     ColdKind, ColdWords, FlowCold, Hop, Reason, Service, backend_flag, forward, proto, service_flag,
 };
@@ -151,14 +151,17 @@ fn parse<F: Family>(arrival: &mut Arrival<F>) -> Verdict {
     arrival.fragment = upper.fragment;
     arrival.fragment_id = upper.fragment_id;
     let tcp = upper.protocol == proto::TCP;
-    if upper.protocol == F::ICMP || tcp | (upper.protocol == proto::UDP) && upper.fragment == Fragment::Later
-    {
+    if upper.protocol == F::ICMP {
         return NO_VERDICT;
     }
     if !tcp && upper.protocol != proto::UDP {
         return pass(Reason::PassOtherProtocol);
     }
     let l4 = frame.from(upper.offset);
+    if upper.fragment == Fragment::Later {
+        // It has no header; but all headers before it, and something behind them.
+        return if l4.load::<u8>(0).is_some() { NO_VERDICT } else { drop(Reason::DropTruncated) };
+    }
     if tcp {
         let Some(flags) = tcp_flags(l4) else { return drop(Reason::DropTruncated) };
         arrival.flags = flags;
@@ -233,24 +236,30 @@ fn admit<F: Family>(arrival: &mut Arrival<F>) -> Verdict {
     if !opens && !sloppy {
         return orphan::<F>(arrival, service);
     }
-    choose::<F>(arrival, service);
+    let why_not = choose::<F>(arrival, service);
     if arrival.backend == 0 {
-        return unserved::<F>(arrival, service);
+        return unserved::<F>(arrival, service, why_not);
     }
     (arrival.new, arrival.changed) = (true, true);
     NO_VERDICT
 }
 
-/// How many slots in a row are tried: the first one is good unless its backend just went, or its reply tuple is taken.
-const CANDIDATES: u32 = 4;
+/// How many slots in a row are tried: the first one is good unless its backend just went, or its reply tuple is taken. Two real
+/// servers' slots in a hash table are like a coin's sides: sixteen times the same one is rare enough.
+const CANDIDATES: u32 = 16;
 
-/// A backend for a new flow: the client's own where the service is persistent, else the slot table's.
+/// A backend for a new flow: the client's own where the service is persistent, else the slot table's. Says why there is none.
 #[inline(always)]
-fn choose<F: Family>(arrival: &mut Arrival<F>, service: &Service) {
+fn choose<F: Family>(arrival: &mut Arrival<F>, service: &Service) -> Reason {
+    let mut why_not = Reason::DropNoReal;
     if service.flags & service_flag::PERSISTENT != 0 {
-        arrival.backend = persistent::<F>(arrival, service);
-        if arrival.backend != 0 {
-            return;
+        let id = persistent::<F>(arrival, service);
+        if id != 0 {
+            if suits::<F>(arrival, id) {
+                arrival.backend = id;
+                return why_not;
+            }
+            why_not = Reason::DropTupleBusy;
         }
     }
     let index = if schedule::is_hash(service) {
@@ -260,15 +269,23 @@ fn choose<F: Family>(arrival: &mut Arrival<F>, service: &Service) {
     };
     let mut i = 0;
     while i < CANDIDATES {
-        if let Some(choice) = schedule::slot(arrival.service, service, index + i)
-            && (choice.backend.forward != forward::NAT
-                || nat::reply_is_free::<F>(arrival, choice.id, choice.backend))
-        {
-            arrival.backend = choice.id;
-            return;
+        if let Some(choice) = schedule::slot(arrival.service, service, index + i) {
+            if suits::<F>(arrival, choice.id) {
+                arrival.backend = choice.id;
+                return why_not;
+            }
+            why_not = Reason::DropTupleBusy;
         }
         i += 1;
     }
+    why_not
+}
+
+/// Whether a backend can tell this flow's replies from other flows'.
+#[inline(always)]
+fn suits<F: Family>(arrival: &Arrival<F>, id: u32) -> bool {
+    let Some(backend) = BACKENDS.get(id) else { return false };
+    backend.forward != forward::NAT || nat::reply_is_free::<F>(arrival, id, backend)
 }
 
 /// Files a flow: the reply's entry first where there is one, then its own if it is new. A flow without a place goes by hash,
@@ -350,20 +367,21 @@ fn orphan<F: Family>(arrival: &mut Arrival<F>, service: &Service) -> Verdict {
     }
     account::service(arrival.service, |stats| stats.no_flow += 1);
     if service.flags & service_flag::REJECT != 0 && arrival.flags & state::flag::RST == 0 {
-        return reject::packet::<F>(arrival);
+        return reject::packet::<F>(arrival, Reason::DropNoFlow);
     }
     drop(Reason::DropNoFlow)
 }
 
 /// A packet that would start a flow, and no real server to take it.
 #[inline(always)]
-fn unserved<F: Family>(arrival: &Arrival<F>, service: &Service) -> Verdict {
-    if service.flags & service_flag::REJECT != 0 {
-        account::service(arrival.service, |stats| stats.no_real_rejected += 1);
-        return reject::packet::<F>(arrival);
-    }
-    account::service(arrival.service, |stats| stats.no_real_dropped += 1);
-    drop(Reason::DropNoReal)
+fn unserved<F: Family>(arrival: &Arrival<F>, service: &Service, why: Reason) -> Verdict {
+    let reject = service.flags & service_flag::REJECT != 0;
+    let verdict = if reject { reject::packet::<F>(arrival, why) } else { drop(why) };
+    account::service(arrival.service, |stats| match verdict {
+        xdp_action::XDP_TX => stats.no_real_rejected += 1,
+        _ => stats.no_real_dropped += 1,
+    });
+    verdict
 }
 
 /// The hash of a persistence template: the client's network, the VIP, the service.
@@ -426,7 +444,12 @@ fn remember_fragments<F: Family>(arrival: &Arrival<F>, way_back: u32) {
     let arrival = crate::opaque(arrival);
     let hop = flow::cold_at(way_back).map_or([0; 2], |cold| cold.hop());
     let cold = cold::<F>(arrival, kind::FRAGMENT, hop);
-    flow::insert(fragments_hash::<F>(arrival), arrival.val(kind::FRAGMENT, state::EMBRYONIC), &cold);
+    let hash = fragments_hash::<F>(arrival);
+    // An id comes round again, for another flow's datagram.
+    if let Some(earlier) = flow::find_cold(hash) {
+        earlier.remove();
+    }
+    flow::insert(hash, arrival.val(kind::FRAGMENT, state::EMBRYONIC), &cold);
 }
 
 /// A fragment without ports goes where the first one went.

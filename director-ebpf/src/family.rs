@@ -32,6 +32,8 @@ pub trait Family {
     fn wide(addr: &Self::A) -> [u32; 4];
     /// An address out of the maps' form. It lies in a record, aligned to four.
     fn unmapped(addr: &Addr) -> Self::A;
+    /// Whether an address is one that a single host sends from: not unspecified, loopback, multicast or broadcast.
+    fn is_someone(addr: &Self::A) -> bool;
     /// The leading bits of an address, `prefix` of 128 in the maps' form; the rest 0.
     fn masked(addr: &Self::A, prefix: u8) -> Self::A;
 }
@@ -74,6 +76,12 @@ impl Family for V4 {
     #[inline(always)]
     fn unmapped(addr: &Addr) -> u32 {
         word(addr, 3)
+    }
+
+    #[inline(always)]
+    fn is_someone(addr: &u32) -> bool {
+        let first = *addr as u8;
+        first != 0 && first != 127 && first < 224
     }
 
     #[inline(always)]
@@ -126,6 +134,11 @@ impl Family for V6 {
     #[inline(always)]
     fn unmapped(addr: &Addr) -> [u32; 4] {
         [word(addr, 0), word(addr, 1), word(addr, 2), word(addr, 3)]
+    }
+
+    #[inline(always)]
+    fn is_someone(addr: &[u32; 4]) -> bool {
+        addr[0] as u8 != 0xff && (addr[0] | addr[1] | addr[2] | addr[3] & !1u32.to_be()) != 0
     }
 
     #[inline(always)]

@@ -52,9 +52,15 @@ pub fn find_cold(hash: u64) -> Option<Entry> {
     let way = FLOWS.get_ptr_mut(index / WAYS)?.cast::<FlowWay>();
     // SAFETY: a way of the set just looked up.
     let way = unsafe { way.add((index % WAYS) as usize) };
-    // SAFETY: as above. The entry may have changed since: then its check bits tell, as they do in `find`.
-    let (tag, word) = unsafe { (read_volatile(&raw const (*way).tag), read_volatile(&raw const (*way).val)) };
-    let same = tag == flowword::tag(hash) && Val::unpack(word).check == check(hash);
+    // SAFETY: as above. The entry may have changed since, and may be changing now: as in `find`.
+    let (before, word, tag) = unsafe {
+        (
+            read_volatile(&raw const (*way).tag),
+            read_volatile(&raw const (*way).val),
+            read_volatile(&raw const (*way).tag),
+        )
+    };
+    let same = before == flowword::tag(hash) && tag == before && Val::unpack(word).check == check(hash);
     same.then_some(Entry { way, tag, word, index })
 }
 
@@ -193,7 +199,7 @@ pub extern "C" fn flow_insert(hash: u64, word: u64, cold: *const ColdRecord) -> 
 #[inline(always)]
 fn insert_word(hash: u64, word: u64, cold: &ColdWords) -> bool {
     let val = Val::unpack(word);
-    let mut victim = Victim { way: core::ptr::null_mut(), tag: 0, index: 0, score: 0 };
+    let mut victim = Victim { way: core::ptr::null_mut(), tag: 0, word: 0, index: 0, score: 0 };
     let first = first_set(hash) & set_mask();
     let second = second_set(hash) & set_mask();
     if insert_free(first, hash, word, cold) || insert_free(second, hash, word, cold) {
@@ -205,7 +211,7 @@ fn insert_word(hash: u64, word: u64, cold: &ColdWords) -> bool {
         victim.consider_expired(first, val.last_seen);
         victim.consider_expired(second, val.last_seen);
     }
-    if victim.score == 0 || !claim(victim.way, victim.tag) {
+    if victim.score == 0 || !victim.evict(word) {
         return false;
     }
     count(if victim.score == EXPIRED { Reason::FlowEvictedExpired } else { Reason::FlowEvictedEmbryonic });
@@ -228,7 +234,7 @@ pub extern "C" fn flow_has_room(hash: u64, now: u64) -> u64 {
 
 #[inline(always)]
 fn room(hash: u64, now: u32) -> bool {
-    let mut victim = Victim { way: core::ptr::null_mut(), tag: 0, index: 0, score: 0 };
+    let mut victim = Victim { way: core::ptr::null_mut(), tag: 0, word: 0, index: 0, score: 0 };
     let first = first_set(hash) & set_mask();
     let second = second_set(hash) & set_mask();
     if has_free(first) || has_free(second) {
@@ -247,6 +253,7 @@ fn room(hash: u64, now: u32) -> bool {
 struct Victim {
     way: *mut FlowWay,
     tag: u64,
+    word: u64,
     index: u32,
     score: u32,
 }
@@ -258,10 +265,11 @@ impl Victim {
     /// Looks for an embryonic entry.
     #[inline(always)]
     fn consider(&mut self, set: u32, now: u16) {
-        each(set, |way, index, tag, val| {
+        each(set, |way, index, tag, word| {
+            let val = Val::unpack(word);
             let score = u32::from(val.idle(now)) + 1;
             if tag > BUSY && val.state == state::EMBRYONIC && score > self.score {
-                *self = Victim { way, tag, index, score };
+                *self = Victim { way, tag, word, index, score };
             }
         });
     }
@@ -269,11 +277,27 @@ impl Victim {
     /// Looks for an entry past its timeout: the sweep removes those, but it may be late, or dead.
     #[inline(always)]
     fn consider_expired(&mut self, set: u32, now: u16) {
-        each(set, |way, index, tag, val| {
-            if tag > BUSY && self.score == 0 && expired(val, now) {
-                *self = Victim { way, tag, index, score: EXPIRED };
+        each(set, |way, index, tag, word| {
+            if tag > BUSY && self.score == 0 && expired(Val::unpack(word), now) {
+                *self = Victim { way, tag, word, index, score: EXPIRED };
             }
         });
+    }
+
+    /// Takes its way for a new value; false if it was refreshed since it was looked at: then it stays.
+    #[inline(always)]
+    fn evict(&self, word: u64) -> bool {
+        if !claim(self.way, self.tag) {
+            return false;
+        }
+        // SAFETY: `way` points into a map value, and is ours while its tag is BUSY.
+        unsafe {
+            let still = compare_and_swap(&raw mut (*self.way).val, self.word, word);
+            if !still {
+                write_volatile(&raw mut (*self.way).tag, self.tag);
+            }
+            still
+        }
     }
 }
 
@@ -328,7 +352,7 @@ fn fill(way: *mut FlowWay, index: u32, hash: u64, word: u64, cold: &ColdWords) {
 }
 
 #[inline(always)]
-fn each(set: u32, mut f: impl FnMut(*mut FlowWay, u32, u64, Val)) {
+fn each(set: u32, mut f: impl FnMut(*mut FlowWay, u32, u64, u64)) {
     let Some(ways) = ways(set) else { return };
     let mut i = 0;
     while i < WAYS {
@@ -336,7 +360,7 @@ fn each(set: u32, mut f: impl FnMut(*mut FlowWay, u32, u64, Val)) {
         unsafe {
             let way = ways.add(i as usize);
             let tag = read_volatile(&raw const (*way).tag);
-            f(way, set * WAYS + i, tag, Val::unpack(read_volatile(&raw const (*way).val)));
+            f(way, set * WAYS + i, tag, read_volatile(&raw const (*way).val));
         }
         i += 1;
     }

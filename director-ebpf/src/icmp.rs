@@ -12,7 +12,7 @@ use crate::account::{self, drop, pass};
 use crate::balance::{Arrival, send};
 use crate::family::Family;
 use crate::flow;
-use crate::forward::direct;
+use crate::forward::{direct, nat};
 use crate::maps::{BACKENDS, HashKey};
 
 /// An ICMP packet to or from one of our addresses.
@@ -75,6 +75,12 @@ fn route<F: Family>(arrival: &mut Arrival<F>) -> Option<Verdict> {
     if backend.forward == forward::DIRECT {
         arrival.backend = entry.val().backend;
         return Some(DIRECT);
+    }
+    if backend.flags & backend_flag::REACHABLE == 0 {
+        return Some(drop(Reason::DropNoNextHop));
+    }
+    if let Err(reason) = nat::hop::<F>(arrival.frame()) {
+        return Some(drop(reason));
     }
     translate::<F>(arrival, inner, backend)?;
     account::inbound(entry.val().backend, F::frame_bytes(arrival.frame()));

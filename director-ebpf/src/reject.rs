@@ -1,8 +1,9 @@
 //! Refusals: a TCP RST (RFC 9293, 3.10.7.1) or an ICMP port unreachable (RFC 792, RFC 4443), made out of the packet itself and
-//! sent back the way it came. Never an answer to a RST, to a fragment, or to a packet with IP options.
+//! sent back the way it came. Never an answer to a RST, to a fragment, to a packet with IP options, or to a source that is no single
+//! host (RFC 1122, 3.2.2; RFC 4443, 2.4 e).
 
 use aya_ebpf::bindings::{xdp_action, xdp_md};
-use aya_ebpf::helpers::generated::{bpf_xdp_adjust_head, bpf_xdp_adjust_tail};
+use aya_ebpf::helpers::generated::{bpf_xdp_adjust_head, bpf_xdp_adjust_tail, bpf_xdp_get_buff_len};
 use director_ebpf::abi::{Reason, proto};
 use director_ebpf::checksum::fold;
 use director_ebpf::hash::Words;
@@ -25,27 +26,27 @@ const QUOTED: usize = 8;
 /// ICMP errors per service, CPU and tick: errors must be limited (RFC 1812, 4.3.2.8; RFC 4443, 2.4 f).
 const ICMP_PER_TICK: u64 = 256;
 
-/// Refuses a packet.
+/// Refuses a packet, or drops it for this reason.
 #[inline(never)]
-pub fn packet<F: Family>(arrival: &Arrival<F>) -> Verdict {
+pub fn packet<F: Family>(arrival: &Arrival<F>, otherwise: Reason) -> Verdict {
     let arrival = crate::opaque(arrival);
     let plain = arrival.offset == ETHERNET + F::HEADER && arrival.fragment == Fragment::Whole;
-    if !plain || arrival.flags & flag::RST != 0 {
-        return drop(Reason::DropNoReal);
+    if !plain || arrival.flags & flag::RST != 0 || !F::is_someone(&arrival.tuple.src) {
+        return drop(otherwise);
     }
     let (sent, reason) = if arrival.protocol == proto::TCP {
         (reset::<F>(arrival), Reason::RejectRst)
     } else if within_budget(arrival.service, arrival.now) {
         (unreachable::<F>(arrival), Reason::RejectIcmp)
     } else {
-        (None, Reason::DropNoReal)
+        (None, otherwise)
     };
     match sent {
         Some(()) => {
             count(reason);
             xdp_action::XDP_TX
         }
-        None => drop(Reason::DropNoReal),
+        None => drop(otherwise),
     }
 }
 
@@ -84,7 +85,7 @@ fn reset<F: Family>(arrival: &Arrival<F>) -> Option<()> {
     let pseudo = pseudo_sum::<F>(arrival, proto::TCP, TCP as u16);
     let sum = sum_words::<{ TCP / 2 }>(frame, at)?;
     frame.store(at + 16, !fold(fold(sum) as u32 + fold(pseudo) as u32));
-    cut(arrival.ctx, frame, at + TCP)
+    cut(arrival.ctx, at + TCP)
 }
 
 /// Puts an ICMP error in front of a packet and cuts it off behind its quotation.
@@ -114,7 +115,7 @@ fn unreachable<F: Family>(arrival: &Arrival<F>) -> Option<()> {
         sum_words::<20>(frame, rest)? + u32::from(fold(pseudo_sum::<F>(arrival, F::ICMP, length)))
     };
     frame.store(at + 2, !fold(sum));
-    cut(arrival.ctx, frame, at + ICMP + F::HEADER + QUOTED)
+    cut(arrival.ctx, at + ICMP + F::HEADER + QUOTED)
 }
 
 /// Writes Ethernet and IP headers for an answer of `length` bytes behind them: both ends change places.
@@ -168,10 +169,11 @@ fn sum_words<const N: usize>(frame: Frame, at: usize) -> Option<u32> {
     Some(sum)
 }
 
-/// Cuts the frame off at `length`.
+/// Cuts the frame off at `length`, all its buffers considered.
 #[inline(always)]
-fn cut(ctx: *mut xdp_md, frame: Frame, length: usize) -> Option<()> {
-    let less = length as i32 - frame.len() as i32;
-    // SAFETY: the context is the kernel's own; the frame is not looked at any more.
+fn cut(ctx: *mut xdp_md, length: usize) -> Option<()> {
+    // SAFETY: the context is the kernel's own.
+    let less = length as i32 - unsafe { bpf_xdp_get_buff_len(ctx) } as i32;
+    // SAFETY: as above; the frame is not looked at any more.
     (less >= 0 || unsafe { bpf_xdp_adjust_tail(ctx, less) } == 0).then_some(())
 }

@@ -4,7 +4,7 @@
 //! A reply is found by an entry of its own, keyed by what stands in it. It leaves to where the client's packets come from: the
 //! client's last source MAC, refreshed once a tick with its packets, so that a change of router is followed.
 
-use director_ebpf::abi::{Backend, ColdKind, FlowCold, Hop, Reason, forward, proto};
+use director_ebpf::abi::{Backend, ColdKind, FlowCold, Hop, Reason, backend_flag, forward, proto};
 use director_ebpf::checksum;
 use director_ebpf::flowword::kind;
 use director_ebpf::hash::{self, Tuple};
@@ -17,7 +17,7 @@ use crate::balance::Arrival;
 use crate::family::Family;
 use crate::flow::{self, Entry};
 use crate::forward::{Headers, direct};
-use crate::maps::{HashKey, ifindex};
+use crate::maps::{BACKENDS, HashKey, ifindex};
 
 /// Rewrites a client's packet for its real server.
 #[inline(always)]
@@ -41,13 +41,18 @@ pub fn is_from<F: Family>(tuple: &Tuple<F::A>, backend: &Backend) -> bool {
 pub fn reply<F: Family>(arrival: &Arrival<F>, entry: &Entry, backend: &Backend) -> Verdict {
     let (arrival, entry, backend) = (crate::opaque(arrival), crate::opaque(entry), crate::opaque(backend));
     let val = entry.val();
-    let after =
-        if arrival.protocol == proto::TCP { state::after_real(val.state, arrival.flags) } else { val.state };
+    let after = after::<F>(arrival, val.state);
     if after != val.state || entry.is_stale(arrival.now) {
         entry.note(after, arrival.now);
-        note_client::<F>(arrival, backend, after);
+        note_client::<F>(arrival, backend);
     }
     send_reply::<F>(&arrival.headers(), entry, backend)
+}
+
+/// The state of a flow after its real server's packet.
+#[inline(always)]
+fn after<F: Family>(arrival: &Arrival<F>, state: u8) -> u8 {
+    if arrival.protocol == proto::TCP { state::after_real(state, arrival.flags) } else { state }
 }
 
 /// Rewrites a packet of a real server's and sends it the way that `entry` names.
@@ -98,7 +103,9 @@ pub fn reply_is_free<F: Family>(arrival: &Arrival<F>, id: u32, backend: &Backend
             if val.backend == id {
                 return true;
             }
-            if state::reusable(val.state) {
+            let gone =
+                BACKENDS.get(val.backend).is_none_or(|backend| backend.flags & backend_flag::VALID == 0);
+            if gone || state::reusable(val.state) {
                 entry.remove();
                 return true;
             }
@@ -121,7 +128,7 @@ pub fn note_reply<F: Family>(arrival: &Arrival<F>, backend: &Backend) -> bool {
             }
             return true;
         }
-        entry.remove();
+        return false; // it was over, and another flow has the tuple by now
     }
     file_reply::<F>(arrival, backend, hash)
 }
@@ -148,7 +155,7 @@ fn way_back(frame: Frame) -> Option<Hop> {
 
 /// Tells the client's entry what its real server said.
 #[inline(never)]
-fn note_client<F: Family>(arrival: &Arrival<F>, backend: &Backend, state: u8) {
+fn note_client<F: Family>(arrival: &Arrival<F>, backend: &Backend) {
     let (arrival, backend) = (crate::opaque(arrival), crate::opaque(backend));
     let rport = arrival.tuple.ports & 0xffff;
     let vport = if backend.port_be == 0 { rport } else { u32::from(backend.vport_be) };
@@ -161,13 +168,13 @@ fn note_client<F: Family>(arrival: &Arrival<F>, backend: &Backend, state: u8) {
     if let Some(entry) = flow::find_cold(hash::flow(&HashKey, &tuple))
         && entry.val().kind == kind::CLIENT
     {
-        entry.note(state, arrival.now);
+        entry.note(after::<F>(arrival, entry.val().state), arrival.now);
     }
 }
 
 /// One hop less to live.
 #[inline(always)]
-fn hop<F: Family>(frame: Frame) -> Result<(), Reason> {
+pub fn hop<F: Family>(frame: Frame) -> Result<(), Reason> {
     let ttl: u8 = frame.load(F::TTL).ok_or(Reason::DropTruncated)?;
     if ttl <= 1 {
         return Err(Reason::DropTtl);

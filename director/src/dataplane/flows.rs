@@ -130,13 +130,12 @@ impl FlowTable {
             match self.fate(val, now as u16) {
                 Fate::Stays => {}
                 fate => {
-                    if self
-                        .word(place, 0)
-                        .compare_exchange(tag, FREE, Ordering::AcqRel, Ordering::Relaxed)
-                        .is_ok()
-                    {
-                        *(if fate == Fate::Expired { &mut report.expired } else { &mut report.orphaned }) +=
-                            1;
+                    if self.remove(place, tag, val) {
+                        let count = match fate {
+                            Fate::Expired => &mut report.expired,
+                            _ => &mut report.orphaned,
+                        };
+                        *count += 1;
                     }
                     continue;
                 }
@@ -155,6 +154,16 @@ impl FlowTable {
             }
         }
         report
+    }
+
+    /// Makes every entry look as if its last packet had come so many ticks earlier. For tests, which cannot wait for timeouts.
+    pub fn age(&self, ticks: u16) {
+        for place in 0..self.places() as usize {
+            let Some((_, val)) = self.hot(place) else { continue };
+            let earlier = Val { last_seen: val.last_seen.wrapping_sub(ticks), ..val }.pack();
+            let word = self.word(place, 1);
+            let _ = word.compare_exchange(val.pack(), earlier, Ordering::AcqRel, Ordering::Relaxed);
+        }
     }
 
     /// Every entry, as it is when the walk passes by. `now` in ticks.
@@ -199,6 +208,18 @@ impl FlowTable {
             ((backend as usize) < self.backends.len()).then(|| self.backends.get(backend as usize))?;
         let port = u16::from_be(record.port_be);
         Some((unmapped(record.addr), (port != 0).then_some(port)))
+    }
+
+    /// Takes an entry out, unless a packet has refreshed it since its value was read. The way is ours while its tag is
+    /// [`BUSY`]: packets meanwhile do not find the flow, as if they had come a moment later.
+    fn remove(&self, place: usize, tag: u64, val: Val) -> bool {
+        let (tag_word, val_word) = (self.word(place, 0), self.word(place, 1));
+        if tag_word.compare_exchange(tag, BUSY, Ordering::AcqRel, Ordering::Relaxed).is_err() {
+            return false;
+        }
+        let unchanged = val_word.load(Ordering::Acquire) == val.pack();
+        tag_word.store(if unchanged { FREE } else { tag }, Ordering::Release);
+        unchanged
     }
 
     /// Tag and value of a place that is in use.
