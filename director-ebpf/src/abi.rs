@@ -374,6 +374,8 @@ pub struct ServiceStats {
     pub unplaced: u64,
     /// The round-robin counter (a state, not a statistic).
     pub rr: u64,
+    /// One more than the tick of the last flow that got no place, or 0 (a state).
+    pub last_unplaced: u64,
     /// ICMP errors sent in a tick (a state): the tick in the high half, their number in the low one.
     pub icmp_budget: u64,
 }
@@ -405,7 +407,7 @@ reasons! {
     PassOtherHost = "pass_other_host",
     /// Passed: neither end is a VIP or a real server of ours.
     PassNotOurs = "pass_not_ours",
-    /// Passed: to a VIP, but neither TCP nor UDP (ping, …).
+    /// Passed: to a VIP, but neither TCP, UDP nor ICMP.
     PassOtherProtocol = "pass_other_protocol",
     /// Passed: to a VIP or from a real server, but of no service and no flow.
     PassNoService = "pass_no_service",
@@ -441,7 +443,7 @@ reasons! {
     FlowUnplaced = "flow_unplaced",
     /// An embryonic entry gave way to a newcomer.
     FlowEvictedEmbryonic = "flow_evicted_embryonic",
-    /// An entry past its timeout gave way to a newcomer before the sweep came by.
+    /// An entry past its timeout, or of a connection that had ended, gave way to a newcomer before the sweep came by.
     FlowEvictedExpired = "flow_evicted_expired",
 }
 
@@ -458,7 +460,7 @@ prove_no_padding! {
     FlowSet = 64;
     FlowCold = 16 + 16 + 2 + 2 + 1 + 1 + 2 + 4 + 4 + 6 + 6 + 4;
     BackendStats = 5 * 8;
-    ServiceStats = 6 * 8;
+    ServiceStats = 7 * 8;
 }
 const _: () = assert!(core::mem::size_of::<Service>() == 64 && core::mem::size_of::<Backend>() == 64);
 const _: () = assert!(core::mem::size_of::<FlowCold>() == 64);

@@ -18,7 +18,7 @@ use crate::fast::tcp_flags;
 use crate::flow;
 use crate::forward::{Headers, nat, to_real};
 use crate::maps::{BACKENDS, HashKey, SERVICES};
-use crate::schedule::{self, Choice};
+use crate::schedule;
 use crate::{NO_VERDICT, Verdict};
 use crate::{icmp, reject, service};
 
@@ -192,7 +192,10 @@ fn recognize<F: Family>(arrival: &mut Arrival<F>) -> Verdict {
     }
     let tcp = arrival.protocol == proto::TCP;
     let ours = valid && val.kind == kind::CLIENT && F::unmapped(&backend.vip) == arrival.tuple.dst;
-    if !ours || tcp && state::opens(arrival.flags) && state::reusable(val.state) {
+    // Whoever can start over elsewhere is not left with a real server that cannot be reached.
+    let fresh = !tcp || state::opens(arrival.flags) && val.state == state::EMBRYONIC;
+    let lost = fresh && backend.flags & backend_flag::REACHABLE == 0;
+    if !ours || lost || tcp && state::opens(arrival.flags) && state::reusable(val.state) {
         entry.remove();
         arrival.backend = 0;
         return NO_VERDICT;
@@ -269,9 +272,9 @@ fn choose<F: Family>(arrival: &mut Arrival<F>, service: &Service) -> Reason {
     };
     let mut i = 0;
     while i < CANDIDATES {
-        if let Some(choice) = schedule::slot(arrival.service, service, index + i) {
-            if suits::<F>(arrival, choice.id) {
-                arrival.backend = choice.id;
+        if let Some(id) = schedule::slot(arrival.service, service, index + i) {
+            if suits::<F>(arrival, id) {
+                arrival.backend = id;
                 return why_not;
             }
             why_not = Reason::DropTupleBusy;
@@ -299,7 +302,10 @@ fn file<F: Family>(arrival: &mut Arrival<F>) -> Verdict {
         return NO_VERDICT;
     }
     if !replies || !file_client::<F>(arrival) {
-        account::service(arrival.service, |stats| stats.unplaced += 1);
+        account::service(arrival.service, |stats| {
+            stats.unplaced += 1;
+            stats.last_unplaced = u64::from(arrival.now) + 1;
+        });
         if nat {
             return drop(Reason::FlowUnplaced);
         }
@@ -327,13 +333,13 @@ fn file_client<F: Family>(arrival: &Arrival<F>) -> bool {
 #[inline(never)]
 fn go_by_hash<F: Family>(arrival: &mut Arrival<F>) {
     let arrival = core::hint::black_box(arrival);
-    if let Some(choice) = by_hash::<F>(arrival) {
-        arrival.backend = choice.id;
+    if let Some(id) = by_hash::<F>(arrival) {
+        arrival.backend = id;
     }
 }
 
 #[inline(always)]
-fn by_hash<F: Family>(arrival: &Arrival<F>) -> Option<Choice> {
+fn by_hash<F: Family>(arrival: &Arrival<F>) -> Option<u32> {
     let service = SERVICES.get(arrival.service)?;
     schedule::slot(arrival.service, service, schedule::by_hash::<F>(service, &arrival.tuple))
 }
@@ -347,14 +353,16 @@ pub fn send<F: Family>(arrival: &Arrival<F>) -> Verdict {
 }
 
 /// A TCP segment in the middle of a connection that has no entry. Nothing is filed for it. A service that hashes can still
-/// tell where it goes, and so can a client's persistence; so can the hash a flow without a place went by, while there still is
-/// no place. Everything else is refused, so that the client starts over instead of waiting.
+/// tell where it goes, and so can a client's persistence; so can the hash a flow without a place went by, while
+/// there are such flows. Everything else is refused, so that the client starts over instead of waiting.
 #[inline(always)]
 fn orphan<F: Family>(arrival: &mut Arrival<F>, service: &Service) -> Verdict {
     if service.flags & service_flag::PERSISTENT != 0 {
         arrival.backend = persistent::<F>(arrival, service);
     }
-    let hash = schedule::is_hash(service) || !flow::has_room(arrival.hash, arrival.now);
+    let hash = schedule::is_hash(service)
+        || turned_away_lately(arrival.service, service, arrival.now)
+        || !flow::has_room(arrival.hash, arrival.now);
     if arrival.backend == 0 && hash {
         go_by_hash::<F>(arrival);
     }
@@ -370,6 +378,13 @@ fn orphan<F: Family>(arrival: &mut Arrival<F>, service: &Service) -> Verdict {
         return reject::packet::<F>(arrival, Reason::DropNoFlow);
     }
     drop(Reason::DropNoFlow)
+}
+
+/// Whether this CPU forwarded a flow of the service without a place within the time that such a flow may last.
+#[inline(always)]
+fn turned_away_lately(id: u32, service: &Service, now: u32) -> bool {
+    let last = account::service(id, |stats| stats.last_unplaced).unwrap_or(0);
+    last != 0 && u64::from(now) + 1 - last <= u64::from(service.established_ticks)
 }
 
 /// A packet that would start a flow, and no real server to take it.
@@ -398,8 +413,9 @@ fn persistent<F: Family>(arrival: &Arrival<F>, service: &Service) -> u32 {
     let (arrival, service) = (crate::opaque(arrival), crate::opaque(service));
     let Some(template) = flow::find_cold(template_hash::<F>(arrival, service)) else { return 0 };
     let val = template.val();
-    let choice = schedule::choice(arrival.service, val.backend);
-    if choice.is_none() || val.idle(arrival.now as u16) > service.persist_ticks {
+    if schedule::open(arrival.service, val.backend).is_none()
+        || val.idle(arrival.now as u16) > service.persist_ticks
+    {
         template.remove();
         return 0;
     }

@@ -172,7 +172,7 @@ impl Cold {
 }
 
 /// Puts a flow in. Takes, in this order, a free way of its first set, of its second, the place of the oldest embryonic entry
-/// of both, or of one past its timeout; never of a live established one. Returns whether there was a place.
+/// of both, or of one past its timeout or ended; never of a live established one. Returns whether there was a place.
 #[inline(always)]
 pub fn insert(hash: u64, val: Val, cold: &ColdWords) -> bool {
     let cold = core::ptr::from_ref(cold).cast::<ColdRecord>();
@@ -274,7 +274,7 @@ impl Victim {
         });
     }
 
-    /// Looks for an entry past its timeout: the sweep removes those, but it may be late, or dead.
+    /// Looks for an entry past its timeout, or ended: the sweep removes those, but it may be late, or dead.
     #[inline(always)]
     fn consider_expired(&mut self, set: u32, now: u16) {
         each(set, |way, index, tag, word| {
@@ -310,7 +310,7 @@ fn expired(val: Val, now: u16) -> bool {
     } else {
         state::timeout(service, service.proto, val.state)
     };
-    val.idle(now) > timeout
+    val.idle(now) > timeout || val.kind != kind::TEMPLATE && state::is_over(val.state, val.idle(now))
 }
 
 #[inline(always)]

@@ -5,6 +5,7 @@
 //! interface, so that what belongs to the interface is a constant; all instances share the maps.
 #![no_std]
 #![no_main]
+#![allow(missing_docs, reason = "what the macros make of a program has none")]
 #![allow(internal_features)]
 #![feature(core_intrinsics)]
 

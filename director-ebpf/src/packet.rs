@@ -197,7 +197,7 @@ pub fn ipv6_upper(frame: Frame, at: usize) -> Result<Upper, Broken> {
     }
     let mut next: u8 = frame.load(at + 6).ok_or(Broken::Truncated)?;
     let mut upper = Upper { offset: at + IPV6, protocol: next, fragment: Fragment::Whole, fragment_id: 0 };
-    for _ in 0..MAX_EXTENSIONS {
+    for _ in 0..=MAX_EXTENSIONS {
         let header = frame.from(upper.offset);
         let length = match next {
             0 | 43 | 60 => (usize::from(second_byte(header)?) + 1) * 8,

@@ -1,21 +1,12 @@
 //! From a new flow to a backend: every scheduler is a slot table that userspace built, and one rule for its index.
 
 use aya_ebpf::helpers::generated::bpf_get_smp_processor_id;
-use director_ebpf::abi::{Backend, SLOTS_PER_LINE, Service, backend_flag, index_rule, service_flag};
+use director_ebpf::abi::{SLOTS_PER_LINE, Service, backend_flag, index_rule, service_flag};
 use director_ebpf::hash::{Tuple, reduce, slot_addr, slot_end, slot_mix};
 
 use crate::account;
 use crate::family::Family;
 use crate::maps::{BACKENDS, SLOTS};
-
-/// A chosen backend.
-#[derive(Clone, Copy)]
-pub struct Choice {
-    /// Its id.
-    pub id: u32,
-    /// Its record.
-    pub backend: &'static Backend,
-}
 
 /// What a backend must be to take a new flow.
 const TAKES_FLOWS: u8 = backend_flag::VALID | backend_flag::REACHABLE | backend_flag::OPEN;
@@ -60,9 +51,9 @@ pub fn by_hash<F: Family>(service: &Service, t: &Tuple<F::A>) -> u32 {
     reduce(slot_end(h), table_len)
 }
 
-/// The backend in a slot, if it takes new flows. Indices beyond the table wrap around.
+/// The id of the backend in a slot, if it takes new flows. Indices beyond the table wrap around.
 #[inline(always)]
-pub fn slot(service_id: u32, service: &Service, index: u32) -> Option<Choice> {
+pub fn slot(service_id: u32, service: &Service, index: u32) -> Option<u32> {
     // One read, for the table may change under our feet: offset and length must be of the same one.
     // SAFETY: an aligned word of a map value.
     let table = unsafe { core::ptr::read_volatile(&raw const service.table) };
@@ -72,13 +63,12 @@ pub fn slot(service_id: u32, service: &Service, index: u32) -> Option<Choice> {
     }
     let at = offset + index % len;
     let line = SLOTS.get(at / SLOTS_PER_LINE)?;
-    choice(service_id, line[(at % SLOTS_PER_LINE) as usize])
+    open(service_id, line[(at % SLOTS_PER_LINE) as usize])
 }
 
-/// The backend of this id, if it belongs to the service and takes new flows.
+/// The id itself, if its backend belongs to the service and takes new flows.
 #[inline(always)]
-pub fn choice(service_id: u32, id: u32) -> Option<Choice> {
+pub fn open(service_id: u32, id: u32) -> Option<u32> {
     let backend = BACKENDS.get(id)?;
-    (backend.flags & TAKES_FLOWS == TAKES_FLOWS && backend.service == service_id)
-        .then_some(Choice { id, backend })
+    (backend.flags & TAKES_FLOWS == TAKES_FLOWS && backend.service == service_id).then_some(id)
 }

@@ -40,7 +40,10 @@ pub const fn reusable(state: u8) -> bool {
 /// The state after a client's TCP segment.
 #[inline(always)]
 pub const fn after_client(state: u8, flags: u8) -> u8 {
-    if flags & flag::RST != 0 {
+    if state == EMBRYONIC && (flags & flag::RST != 0 || flags & flag::ACK == 0) {
+        // What never was a connection cannot end: it stays the first to give way.
+        EMBRYONIC
+    } else if flags & flag::RST != 0 {
         CLOSED
     } else if flags & flag::FIN != 0 {
         if state == CLOSED { CLOSED } else { CLOSING }
@@ -58,7 +61,9 @@ pub const fn after_client(state: u8, flags: u8) -> u8 {
 /// SYN's answer proves nothing about the client.
 #[inline(always)]
 pub const fn after_real(state: u8, flags: u8) -> u8 {
-    if flags & flag::RST != 0 {
+    if state == EMBRYONIC {
+        EMBRYONIC
+    } else if flags & flag::RST != 0 {
         CLOSED
     } else if flags & flag::FIN != 0 && state == ESTABLISHED {
         CLOSING
@@ -67,10 +72,13 @@ pub const fn after_real(state: u8, flags: u8) -> u8 {
     }
 }
 
-/// The state after a further datagram of the client's.
+/// Ticks without a packet after which a flow that ended may give way where room is short: stray retransmissions are over then.
+const OVER_TICKS: u16 = 4;
+
+/// Whether a flow has ended, and been quiet since.
 #[inline(always)]
-pub const fn after_datagram(_state: u8) -> u8 {
-    ESTABLISHED
+pub const fn is_over(state: u8, idle: u16) -> bool {
+    reusable(state) && idle >= OVER_TICKS
 }
 
 /// A flow's idle timeout, in ticks.
@@ -99,9 +107,11 @@ mod tests {
             (SYN, [EMBRYONIC, ESTABLISHED, CLOSING, CLOSED]),
             (ACK, [ESTABLISHED, ESTABLISHED, CLOSING, ESTABLISHED]),
             (FIN | ACK, [CLOSING, CLOSING, CLOSING, CLOSED]),
-            (RST, [CLOSED, CLOSED, CLOSED, CLOSED]),
-            (RST | ACK, [CLOSED, CLOSED, CLOSED, CLOSED]),
-            (0, [ESTABLISHED, ESTABLISHED, CLOSING, ESTABLISHED]),
+            (FIN, [EMBRYONIC, CLOSING, CLOSING, CLOSED]),
+            (SYN | FIN, [EMBRYONIC, CLOSING, CLOSING, CLOSED]),
+            (RST, [EMBRYONIC, CLOSED, CLOSED, CLOSED]),
+            (RST | ACK, [EMBRYONIC, CLOSED, CLOSED, CLOSED]),
+            (0, [EMBRYONIC, ESTABLISHED, CLOSING, ESTABLISHED]),
         ];
         for (flags, after) in client {
             for state in 0..4u8 {
@@ -112,7 +122,7 @@ mod tests {
             (SYN | ACK, [EMBRYONIC, ESTABLISHED, CLOSING, CLOSED]),
             (ACK, [EMBRYONIC, ESTABLISHED, CLOSING, CLOSED]),
             (FIN | ACK, [EMBRYONIC, CLOSING, CLOSING, CLOSED]),
-            (RST | ACK, [CLOSED, CLOSED, CLOSED, CLOSED]),
+            (RST | ACK, [EMBRYONIC, CLOSED, CLOSED, CLOSED]),
         ];
         for (flags, after) in real {
             for state in 0..4u8 {

@@ -20,7 +20,12 @@ fn main() {
 fn build(out: &std::path::Path) -> Result<(), String> {
     let toolchain = toolchain::find()?;
     let target = out.join("bpf");
-    let flags = ["-Cdebuginfo=2", "-Cpanic=abort", "-Ctarget-cpu=v3", "-Clink-arg=--btf"];
+    let mut flags = vec!["-Cdebuginfo=2", "-Cpanic=abort", "-Ctarget-cpu=v3", "-Clink-arg=--btf"];
+    // The project's own lint run: what the compiler says of the program is otherwise seen by nobody.
+    println!("cargo:rerun-if-env-changed=DIRECTOR_DENY_WARNINGS");
+    if std::env::var_os("DIRECTOR_DENY_WARNINGS").is_some() {
+        flags.push("-Dwarnings");
+    }
     let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or("cargo".into()));
     cargo
         .args(["build", "--release", "--package", "director-ebpf", "--features", "bpf", "--bins"])

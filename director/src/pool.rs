@@ -1,7 +1,6 @@
 //! Config + the operator's overrides + what is known of next hops → what the data plane shall hold. Pure.
 
-use std::collections::BTreeMap;
-use std::collections::HashMap;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 
@@ -104,6 +103,18 @@ impl From<Overrides> for Vec<Override> {
 pub struct Desired {
     /// In the configuration's order.
     pub services: Vec<DesiredService>,
+}
+
+impl Desired {
+    /// Those of `fresh` whose next hops are worth waiting for: each may be the first usable real server of a service.
+    pub fn awaited(&self, fresh: &BTreeSet<IpAddr>) -> BTreeSet<IpAddr> {
+        fn takers(service: &DesiredService) -> impl Iterator<Item = &DesiredReal> {
+            service.reals.iter().filter(|real| real.weight > 0)
+        }
+        let unusable = self.services.iter().filter(|service| takers(service).all(|real| real.hop.is_none()));
+        let addresses = unusable.flat_map(takers).map(|real| real.address);
+        addresses.filter(|address| fresh.contains(address)).collect()
+    }
 }
 
 /// A service as the data plane shall hold it.
@@ -409,6 +420,27 @@ mod tests {
         assert_eq!(overrides.clear(&key("web", "10.0.0.1", None)), Some(7));
         assert_eq!(overrides.clear(&key("web", "10.0.0.1", None)), None);
         assert_eq!(weights(&overrides), [10, 20, 5]);
+    }
+
+    #[test]
+    fn only_a_service_without_any_usable_real_server_waits_for_hops() {
+        let [a, b, c, d] = ["10.0.0.1", "10.0.0.2", "10.0.0.3", "10.0.0.4"].map(address);
+        let web = vec![real("10.0.0.1", None, 1), real("10.0.0.2", None, 1), real("10.0.0.3", None, 0)];
+        let app = vec![real("10.0.0.1", None, 1), real("10.0.0.4", None, 1)];
+        let config = config(vec![
+            service("web", Scheduler::Wrr, &[80], web),
+            service("app", Scheduler::Wrr, &[81], app),
+        ]);
+        let fresh = BTreeSet::from([a, b, c, d]);
+        let awaited = |hops: &[IpAddr], fresh: &BTreeSet<IpAddr>| {
+            let hop = NextHop { mac: [2; 6], source_mac: [4; 6], ifindex: 2 };
+            let hops = hops.iter().map(|&address| (address, hop)).collect();
+            desired(&config, &Overrides::default(), &hops).awaited(fresh)
+        };
+        assert_eq!(awaited(&[], &fresh), BTreeSet::from([a, b, d]), "one of weight 0 takes nothing");
+        assert_eq!(awaited(&[b, c], &fresh), BTreeSet::from([a, d]), "web has one");
+        assert_eq!(awaited(&[a], &fresh), BTreeSet::new(), "both have one");
+        assert_eq!(awaited(&[], &BTreeSet::from([d])), BTreeSet::from([d]), "the others are down");
     }
 
     #[test]

@@ -13,7 +13,7 @@ const CHECKS: [&str; 8] =
     ["load", "attached native", "direct v4", "direct v6", "nat v4", "nat v6", "restart", "detach"];
 
 /// A machine takes seconds where nothing else runs.
-const PATIENCE: Duration = Duration::from_secs(150);
+const PATIENCE: Duration = Duration::from_secs(180);
 
 #[test]
 fn debians_6_1_forwards() -> Result<()> {

@@ -47,7 +47,12 @@ pub fn run(command: &mut Command) -> Result<()> {
 
 /// Builds the director as a release and gives the binary.
 pub fn build_director() -> Result<PathBuf> {
-    run_cargo(&["build", "--release", "--package", "director"])?;
+    build_director_with(cargo())
+}
+
+/// The same, by a cargo of the caller's.
+pub fn build_director_with(mut cargo: Command) -> Result<PathBuf> {
+    run(cargo.args(["build", "--release", "--package", "director"]))?;
     Ok(target_directory()?.join("release/director"))
 }
 

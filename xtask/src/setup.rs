@@ -25,7 +25,7 @@ const COMPILER: [&str; 2] = ["rustc-web", "rust-web-src"];
 /// A command and the Debian package that has it.
 type Tool = (&'static str, &'static str);
 
-const LAB_TOOLS: [Tool; 8] = [
+const LAB_TOOLS: [Tool; 10] = [
     ("ip", "iproute2"),
     ("ethtool", "ethtool"),
     ("nginx", "nginx"),
@@ -34,6 +34,10 @@ const LAB_TOOLS: [Tool; 8] = [
     ("ping", "iputils-ping"),
     ("iperf3", "iperf3"),
     ("bpftool", "bpftool"),
+    // The director's own tests set things in namespaces with it.
+    ("sysctl", "procps"),
+    // `cargo xtask lab` proposes to look with it.
+    ("tcpdump", "tcpdump"),
 ];
 
 const VM_TOOLS: [Tool; 3] = [("qemu-system-x86_64", "qemu-system-x86"), ("xz", "xz-utils"), ("zstd", "zstd")];
@@ -76,6 +80,9 @@ enum Step {
 /// Runs the task.
 pub fn run(arguments: &Arguments) -> Result<()> {
     let scope = if arguments.vm { Scope::Vm } else { Scope::Lab };
+    if !arguments.dry_run {
+        remove_stale_policy(Path::new(POLICY))?;
+    }
     let steps = missing(scope);
     if steps.is_empty() {
         println!("Everything is there.");
@@ -87,6 +94,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
 
 /// Does what is missing for a scope; silent where nothing is.
 pub fn ensure(scope: Scope) -> Result<()> {
+    remove_stale_policy(Path::new(POLICY))?;
     let steps = missing(scope);
     if steps.is_empty() {
         return Ok(());
@@ -247,13 +255,17 @@ struct NoServices {
 
 const POLICY: &str = "/usr/sbin/policy-rc.d";
 
+/// By this line a policy is known for ours: a setup that is interrupted leaves it behind.
+const POLICY_MARKER: &str = "# Made by `cargo xtask setup`, which removes it again.";
+
 impl NoServices {
     fn new() -> Result<NoServices> {
         let file = OpenOptions::new().write(true).create_new(true).mode(0o755).open(POLICY);
         match file {
             Ok(mut file) => {
                 let guard = NoServices { created: true };
-                file.write_all(b"#!/bin/sh\nexit 101\n").with_context(|| format!("cannot write {POLICY}"))?;
+                let text = format!("#!/bin/sh\n{POLICY_MARKER}\nexit 101\n");
+                file.write_all(text.as_bytes()).with_context(|| format!("cannot write {POLICY}"))?;
                 Ok(guard)
             }
             Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {
@@ -272,13 +284,38 @@ impl Drop for NoServices {
     }
 }
 
-/// Fails, with the command to run, where one of cargo's own tools is not installed.
-pub fn ensure_cargo_tool(tool: &str) -> Result<()> {
+/// Removes the policy that an interrupted setup left, so that packages start their services again; nobody else's.
+/// Who may not remove it leaves that to who may.
+fn remove_stale_policy(policy: &Path) -> Result<()> {
+    let ours = fs::read_to_string(policy).is_ok_and(|text| text.lines().any(|line| line == POLICY_MARKER));
+    if !ours || !project::is_root() {
+        return Ok(());
+    }
+    println!("— rm {} (an interrupted setup left it)", policy.display());
+    fs::remove_file(policy).with_context(|| format!("cannot remove {}", policy.display()))
+}
+
+/// Installs one of cargo's own tools by rustup where it is missing, if that is allowed; fails, with the command to
+/// run, where it is missing still.
+pub fn ensure_cargo_tool(tool: &str, may_install: bool) -> Result<()> {
+    if has_cargo_tool(tool)? {
+        return Ok(());
+    }
+    let component = if tool == "fmt" { "rustfmt" } else { tool };
+    if may_install && is_installed("rustup") {
+        println!("cargo {tool} is missing here, to be set up now:\n— rustup component add {component}");
+        let mut rustup = Command::new("rustup");
+        // In the project's directory: its toolchain is the one that lacks it.
+        project::run(rustup.args(["component", "add", component]).current_dir(project::root()))?;
+    }
+    ensure!(has_cargo_tool(tool)?, "cargo {tool} is missing; run `rustup component add {component}`");
+    Ok(())
+}
+
+fn has_cargo_tool(tool: &str) -> Result<bool> {
     let mut command = project::cargo();
     command.args([tool, "--version"]).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-    let component = if tool == "fmt" { "rustfmt" } else { tool };
-    ensure!(command.status()?.success(), "cargo {tool} is missing; run `rustup component add {component}`");
-    Ok(())
+    Ok(command.status()?.success())
 }
 
 #[cfg(test)]
@@ -294,6 +331,19 @@ mod tests {
         assert_eq!(commands[2], "cargo install bpf-linker --version 0.10.3 --locked");
         assert!(steps[0].reason().contains("neither started nor enabled"));
         assert_eq!(steps.each_ref().map(Step::needs_root), [true, true, false, true]);
+    }
+
+    #[test]
+    fn only_our_own_stale_policy_goes() {
+        let policy = std::env::temp_dir().join(format!("director-policy-{}", std::process::id()));
+        fs::write(&policy, "#!/bin/sh\nexit 101\n").unwrap();
+        remove_stale_policy(&policy).unwrap();
+        assert!(policy.exists(), "it was the administrator's");
+        fs::write(&policy, format!("#!/bin/sh\n{POLICY_MARKER}\nexit 101\n")).unwrap();
+        remove_stale_policy(&policy).unwrap();
+        assert_eq!(policy.exists(), !project::is_root());
+        let _ = fs::remove_file(&policy);
+        remove_stale_policy(&policy).unwrap();
     }
 
     #[test]

@@ -167,6 +167,7 @@ fn note_client<F: Family>(arrival: &Arrival<F>, backend: &Backend) {
     };
     if let Some(entry) = flow::find_cold(hash::flow(&HashKey, &tuple))
         && entry.val().kind == kind::CLIENT
+        && entry.val().backend == arrival.backend
     {
         entry.note(after::<F>(arrival, entry.val().state), arrival.now);
     }

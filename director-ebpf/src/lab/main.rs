@@ -1,6 +1,7 @@
 //! Programs for tests and the bench; none of them is in the director's own object.
 #![no_std]
 #![no_main]
+#![allow(missing_docs, reason = "what the macros make of a program has none")]
 
 mod floors;
 mod harness;

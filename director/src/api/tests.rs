@@ -37,7 +37,13 @@ impl Director for MadeUp {
     }
 
     async fn reload(&self) -> Result<Reloaded, Refusal> {
-        Ok(Reloaded { operations: 3, milliseconds: 4, notes: vec!["n".into()], problems: vec![] })
+        Ok(Reloaded {
+            operations: 3,
+            surroundings: 1,
+            milliseconds: 4,
+            notes: vec!["n".into()],
+            problems: vec![],
+        })
     }
 
     async fn weight(&self, asked: WeightRequest) -> Result<Weighed, Refusal> {
@@ -89,7 +95,7 @@ async fn requests_and_answers_cross() {
     let place = Place::new();
     let client = place.serve();
     let reloaded: Reloaded = client.post(types::RELOAD, &()).await.unwrap();
-    assert_eq!((reloaded.operations, reloaded.notes), (3, vec!["n".to_owned()]));
+    assert_eq!((reloaded.operations, reloaded.surroundings, reloaded.notes), (3, 1, vec!["n".to_owned()]));
     let request = WeightRequest { service: "web".into(), real: "10.0.0.1".into(), weight: Some(9) };
     let weighed: Weighed = client.post(types::WEIGHT, &request).await.unwrap();
     assert_eq!((weighed.weight, weighed.real.as_str()), (9, "10.0.0.1"));

@@ -244,6 +244,9 @@ pub struct FlowLine {
 pub struct Reloaded {
     /// Operations on the data plane's maps that it took.
     pub operations: usize,
+    /// VIPs and interfaces that came or went.
+    #[serde(default)]
+    pub surroundings: usize,
     /// How long it took.
     pub milliseconds: u64,
     /// What the operator should know of the configuration.

@@ -43,11 +43,12 @@ impl Stop {
             }
         })?;
         let Some(Stopping { pid }) = stopping else {
-            daemon::detach_remains(socket, &self.pins)?;
-            return print(&format!(
-                "No daemon runs; the data plane under {} is detached.\n",
-                self.pins.display()
-            ));
+            let pins = self.pins.display();
+            return print(&if daemon::detach_remains(socket, &self.pins)? {
+                format!("No daemon runs; the data plane under {pins} is detached.\n")
+            } else {
+                format!("No daemon runs, and nothing was there under {pins}.\n")
+            });
         };
         self.await_end(pid)?;
         let data_plane = if self.detach {

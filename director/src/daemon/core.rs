@@ -28,7 +28,7 @@ use crate::takeover;
 
 /// How often everything is looked after that somebody else may have changed.
 const REPAIR_EVERY: Duration = Duration::from_secs(5);
-/// How long the start waits for next hops before it takes its VIPs: traffic that comes earlier would find nobody.
+/// How long a start or a reload waits for next hops of services that have none: their traffic would find nobody.
 const FIRST_HOPS: Duration = Duration::from_millis(500);
 /// The least time between two reconciliations for next hops' sake: when many come up, each takes its part of a plan.
 const BETWEEN_HOPS: Duration = Duration::from_millis(100);
@@ -65,6 +65,8 @@ pub(super) struct Setup {
     pub(super) hops: watch::Receiver<Arc<NextHops>>,
     pub(super) wanted: watch::Sender<Arc<BTreeSet<IpAddr>>>,
     pub(super) avoid: watch::Sender<Arc<BTreeSet<IpAddr>>>,
+    /// Why next hops are not followed at the moment.
+    pub(super) resolver: watch::Receiver<Option<String>>,
 }
 
 /// The task's state.
@@ -80,14 +82,14 @@ pub(super) struct Core {
 impl Core {
     /// Brings everything up: attaches, fills the maps, and takes the VIPs.
     pub(super) async fn start(setup: Setup, inherited: Inherited) -> Result<Core> {
-        let config = Arc::new(setup.config.clone());
+        let config = Arc::new(in_force(setup.config.clone(), &setup.units));
         let (view, _) = watch::channel(Arc::new(View::new(Arc::clone(&config), setup.units)));
         let (interfaces, problems) = (Interfaces::new(setup.worker.clone()), Problems::default());
         let mut core = Core { setup, config, inherited, view, interfaces, problems };
-        core.announce_addresses();
+        let fresh = core.announce_addresses();
         // Attaching first: it puts this version's program over the maps that a predecessor filled.
         core.interfaces.add(&core.config.interfaces).await?;
-        core.await_first_hops().await;
+        core.await_first_hops(&fresh).await;
         core.reconcile(Why::Changed).await?;
         core.interfaces.remove_others(&core.config.interfaces).await?;
         core.hold_vips().await;
@@ -121,11 +123,21 @@ impl Core {
                     let (changed, problems) = self.interfaces.repair(&self.config.interfaces).await;
                     self.problems.interfaces = problems;
                     self.follow(if changed { Why::Changed } else { Why::Repair }).await;
+                    // Those that a reload could not let go of.
+                    if let Err(error) = self.interfaces.remove_others(&self.config.interfaces).await {
+                        self.problems.interfaces.push(format!("{error:#}"));
+                    }
                     self.hold_vips().await;
                 }
+                Ok(()) = self.setup.resolver.changed() => {}
             }
             self.publish();
         }
+    }
+
+    /// Takes the program away from all interfaces.
+    pub(super) async fn detach(&mut self) -> Result<()> {
+        self.interfaces.detach_all().await
     }
 
     /// Takes the VIPs away that the director added.
@@ -138,10 +150,10 @@ impl Core {
     async fn reload(&mut self) -> Result<Reloaded, Refusal> {
         let result = self.take_configuration().await;
         match &result {
-            Ok(Reloaded { operations, milliseconds, .. }) => {
-                tracing::info!(operations, milliseconds, "reloaded")
+            Ok(Reloaded { operations, surroundings, milliseconds, .. }) => {
+                tracing::info!(operations, surroundings, milliseconds, "reloaded")
             }
-            Err(refusal) => tracing::error!("not reloaded: {}", refusal.body.error),
+            Err(refusal) => tracing::error!("the reload failed: {}", refusal.body.error),
         }
         result
     }
@@ -159,16 +171,24 @@ impl Core {
         let parsed = start.elapsed();
         let attached = self.interfaces.add(&config.interfaces).await;
         attached.map_err(|error| unchanged(failed(&error)))?;
-        self.config = Arc::new(config);
-        self.announce_addresses();
-        let operations = self.reconcile(Why::Changed).await.map_err(|error| failed(&error))?;
-        self.interfaces.remove_others(&self.config.interfaces).await.map_err(|error| failed(&error))?;
+        let surroundings = surroundings(&self.config, &config);
+        self.config = Arc::new(in_force(config, &self.setup.units));
+        let fresh = self.announce_addresses();
+        self.await_first_hops(&fresh).await;
+        let reconciled = self.reconcile(Why::Changed).await;
+        if let Err(error) = &reconciled {
+            self.problems.maps = vec![format!("{error:#}")];
+            self.publish();
+        }
+        let operations = reconciled.map_err(|error| retried(failed(&error)))?;
+        let removed = self.interfaces.remove_others(&self.config.interfaces).await;
         self.hold_vips().await;
         self.publish();
+        removed.map_err(|error| retried(failed(&error)))?;
         let whole = start.elapsed();
         tracing::debug!(?parsed, ?whole, "reloaded");
         let milliseconds = whole.as_millis() as u64;
-        Ok(Reloaded { operations, milliseconds, notes, problems: self.problems.all() })
+        Ok(Reloaded { operations, surroundings, milliseconds, notes, problems: self.problems.all() })
     }
 
     /// What of a new configuration this process cannot follow.
@@ -182,7 +202,7 @@ impl Core {
         }
         if config.socket != self.setup.config.socket {
             notes.push(format!(
-                "socket: {} takes effect at the next start; until then it is {}",
+                "socket: {} takes effect at the next start; until then it is {}. Weights set by command stay with the old one",
                 config.socket.display(),
                 self.setup.config.socket.display()
             ));
@@ -221,20 +241,26 @@ impl Core {
         Ok(Weighed { real: real.real(), service: real.service, configured_weight, before, weight })
     }
 
-    /// Tells the resolver of next hops who they are wanted for.
-    fn announce_addresses(&self) {
+    /// Tells the resolver of next hops who they are wanted for; returns those it has not been told of before.
+    fn announce_addresses(&self) -> BTreeSet<IpAddr> {
         let reals = self.config.services.iter().flat_map(|service| &service.reals).map(|real| real.address);
-        self.setup.wanted.send_replace(Arc::new(reals.collect()));
+        let wanted: BTreeSet<IpAddr> = reals.collect();
+        let before = self.setup.wanted.send_replace(Arc::new(wanted.clone()));
         self.setup.avoid.send_replace(Arc::new(self.config.vips.iter().map(|vip| vip.address).collect()));
+        wanted.difference(&before).copied().collect()
     }
 
-    /// Waits a moment for the next hops, where there is no predecessor who left some.
-    async fn await_first_hops(&mut self) {
-        if !self.inherited.is_empty() {
-            return; // traffic flows already
+    /// Waits a moment for next hops of `fresh` addresses, where a service would have no usable real server without.
+    async fn await_first_hops(&mut self, fresh: &BTreeSet<IpAddr>) {
+        if fresh.is_empty() {
+            return;
         }
-        let wanted = Arc::clone(&self.setup.wanted.borrow());
-        let all_known = |hops: &Arc<NextHops>| wanted.iter().all(|address| hops.contains_key(address));
+        let hops = self.inherited.merge(Instant::now(), &self.setup.hops.borrow());
+        let awaited = pool::desired(&self.config, &self.setup.saved.overrides, &hops).awaited(fresh);
+        if awaited.is_empty() {
+            return;
+        }
+        let all_known = |hops: &Arc<NextHops>| awaited.iter().all(|address| hops.contains_key(address));
         // Those that are down would make it wait for ever: then the others begin.
         let _ = tokio::time::timeout(FIRST_HOPS, self.setup.hops.wait_for(all_known)).await;
     }
@@ -273,6 +299,7 @@ impl Core {
     async fn hold_vips(&mut self) {
         let mut added = self.setup.saved.added();
         let gone: Vec<Vip> = added.iter().filter(|vip| !self.config.vips.contains(vip)).cloned().collect();
+        self.problems.takeover.clear();
         if !gone.is_empty() {
             match takeover::release(&gone).await {
                 Ok(()) => {
@@ -281,7 +308,7 @@ impl Core {
                     );
                     added.retain(|vip| !gone.contains(vip));
                 }
-                Err(error) => tracing::warn!("{error:#}"),
+                Err(error) => self.problems.takeover.push(format!("{error:#}")),
             }
         }
         match takeover::hold(&self.config.vips).await {
@@ -294,7 +321,9 @@ impl Core {
                 }
                 self.problems.vips = report.failed;
             }
-            Err(error) => tracing::warn!("cannot look after the VIPs: {error:#}"),
+            Err(error) => {
+                self.problems.takeover.push(format!("the VIPs cannot be looked after: {error:#}"));
+            }
         }
         if self.setup.saved.set_added(&added)
             && let Err(error) = self.setup.saved.store(&self.setup.state_file)
@@ -305,6 +334,7 @@ impl Core {
 
     /// Shows what is, and logs which problems came and went.
     fn publish(&mut self) {
+        self.problems.hops.clone_from(&self.setup.resolver.borrow());
         let problems = self.problems.all();
         self.problems.log(&problems);
         self.view.send_modify(|view| {
@@ -353,6 +383,22 @@ fn bring_about(dataplane: &mut Dataplane, desired: &Desired) -> Result<(usize, P
     }
 }
 
+/// A configuration as this data plane can follow it: tables keep the sizes they were made with.
+fn in_force(config: Config, units: &Units) -> Config {
+    Config { limits: units.limits, ..config }
+}
+
+/// How many VIPs and interfaces one configuration has and the other has not.
+fn surroundings(old: &Config, new: &Config) -> usize {
+    fn only<T: PartialEq>(a: &[T], b: &[T]) -> usize {
+        a.iter().filter(|one| !b.contains(one)).count()
+    }
+    only(&old.vips, &new.vips)
+        + only(&new.vips, &old.vips)
+        + only(&old.interfaces, &new.interfaces)
+        + only(&new.interfaces, &old.interfaces)
+}
+
 fn misuse(error: &dyn std::error::Error) -> Refusal {
     Refusal::new(true, error.to_string())
 }
@@ -365,4 +411,42 @@ fn failed(error: &anyhow::Error) -> Refusal {
 fn unchanged(mut refusal: Refusal) -> Refusal {
     refusal.body.error += "\nEverything stays as it was.";
     refusal
+}
+
+/// Says of a refusal that what was asked is in force all the same.
+fn retried(mut refusal: Refusal) -> Refusal {
+    refusal.body.error += "\nThe new configuration is in force; what failed is tried again.";
+    refusal
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::Limits;
+
+    fn config(interfaces: &[&str], vips: &[&str]) -> Config {
+        let vip =
+            |vip: &&str| Vip { address: vip.parse().unwrap(), prefix: 32, interface: "eth0".to_owned() };
+        Config {
+            interfaces: interfaces.iter().map(ToString::to_string).collect(),
+            vips: vips.iter().map(vip).collect(),
+            services: Vec::new(),
+            socket: "/run/director.sock".into(),
+            limits: Limits { slots: 16, ..Limits::default() },
+        }
+    }
+
+    #[test]
+    fn tables_are_planned_for_the_room_there_is() {
+        let units = Units { tick: Duration::from_millis(1), limits: Limits::default() };
+        assert_eq!(in_force(config(&[], &[]), &units).limits, Limits::default());
+    }
+
+    #[test]
+    fn what_comes_and_what_goes_is_a_change() {
+        let old = config(&["eth0", "eth1"], &["192.0.2.1"]);
+        assert_eq!(surroundings(&old, &old), 0);
+        assert_eq!(surroundings(&old, &config(&["eth1", "eth0"], &["192.0.2.2", "192.0.2.1"])), 1);
+        assert_eq!(surroundings(&old, &config(&["eth0", "eth2"], &[])), 3);
+    }
 }

@@ -35,11 +35,6 @@ impl Inherited {
         Inherited { hops: usable.map(hop).collect(), until: now + BELIEVED_FOR, just_ended: false }
     }
 
-    /// Whether there are none.
-    pub(super) fn is_empty(&self) -> bool {
-        self.hops.is_empty()
-    }
-
     /// What is known by all means. Once a next hop is known by better ones, its inherited one is forgotten.
     pub(super) fn merge(&mut self, now: Instant, known: &NextHops) -> NextHops {
         self.hops.retain(|address, _| !known.contains_key(address));

@@ -85,6 +85,11 @@ impl Interfaces {
         Ok(())
     }
 
+    /// Detaches from all, those that a predecessor left too.
+    pub(super) async fn detach_all(&mut self) -> Result<()> {
+        self.remove_others(&[]).await
+    }
+
     /// Attaches again where an interface went away and came back. Says whether anything came or went, and what is wrong.
     pub(super) async fn repair(&mut self, configured: &[String]) -> (bool, Vec<String>) {
         let (mut attachments, mut problems) = (Vec::new(), Vec::new());

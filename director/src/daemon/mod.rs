@@ -16,6 +16,7 @@ mod watchers;
 mod worker;
 
 use std::path::{Path, PathBuf};
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -49,6 +50,8 @@ const MOST_REQUESTS: usize = 64;
 const LAST_WORDS: Duration = Duration::from_millis(100);
 /// How long until a resolver of next hops that failed is tried again.
 const RESOLVER_RETRY: Duration = Duration::from_secs(1);
+/// How long it must go well after that to be taken for well.
+const RESOLVER_WELL: Duration = Duration::from_secs(2);
 
 /// How the daemon is to run.
 #[derive(Clone, Debug)]
@@ -120,17 +123,20 @@ async fn live(options: &Options, config: Config) -> Result<()> {
     tracing::info!(milliseconds = started.elapsed().as_millis() as u64, socket = %socket.display(), "ready");
 
     let asked = tokio::select! {
+        // The cause before what follows from it.
+        biased;
         asked = signals.attend(&handle, &mut stop) => asked,
         // Better a new start than a daemon that looks alive.
         () = handle.worker.died() => bail!("the data plane's thread died; its program goes on forwarding"),
         ended = &mut core => bail!("the core task died: {:?}", ended.err()),
+        Some(ended) = tasks.join_next() => bail!("a task ended that never should: {ended:?}"),
     };
     tokio::time::sleep(LAST_WORDS).await;
     // If the core is gone, waiting for it says why.
     let _ = handle.requests.send(Request::End).await;
     let core = core.await.context("the core task died")?;
     tasks.shutdown().await;
-    end(core, asked, &options.pins).await
+    end(core, &handle.worker, asked, &options.pins).await
 }
 
 /// Starts the core, and what it needs.
@@ -144,7 +150,8 @@ async fn bring_up(
     let (wanted, wanted_seen) = watch::channel(Arc::default());
     let (avoid, avoid_seen) = watch::channel(Arc::default());
     let (known, hops) = watch::channel(Arc::<NextHops>::default());
-    tasks.spawn(resolve(wanted_seen, avoid_seen, known));
+    let (down, resolver) = watch::channel(None);
+    tasks.spawn(resolve(wanted_seen, avoid_seen, known, down));
     let state_file = saved::state_file(&config.socket);
     let setup = Setup {
         worker: worker.clone(),
@@ -156,6 +163,7 @@ async fn bring_up(
         hops,
         wanted,
         avoid,
+        resolver,
     };
     Core::start(setup, Inherited::new(Instant::now(), &opened.observed)).await
 }
@@ -208,19 +216,27 @@ async fn resolve(
     wanted: neighbours::Addresses,
     avoid: neighbours::Addresses,
     known: watch::Sender<Arc<NextHops>>,
+    down: watch::Sender<Option<String>>,
 ) {
     loop {
-        match neighbours::run(wanted.clone(), avoid.clone(), known.clone()).await {
-            Ok(()) => return,
-            Err(error) => tracing::error!("next hops are not followed at the moment: {error:#}"),
-        }
+        let mut following = pin!(neighbours::run(wanted.clone(), avoid.clone(), known.clone()));
+        let ended = match tokio::time::timeout(RESOLVER_WELL, &mut following).await {
+            Ok(ended) => ended,
+            Err(_) => {
+                down.send_if_modified(|why| why.take().is_some());
+                following.await
+            }
+        };
+        let Err(error) = ended else { return };
+        down.send_replace(Some(format!("next hops are not followed at the moment: {error:#}")));
         tokio::time::sleep(RESOLVER_RETRY).await;
     }
 }
 
 /// Leaves the data plane to itself, or takes it down.
-async fn end(mut core: Core, asked: StopRequest, pins: &Path) -> Result<()> {
+async fn end(mut core: Core, worker: &Worker, asked: StopRequest, pins: &Path) -> Result<()> {
     if !asked.detach {
+        worker.end().await;
         println!(
             "The director ends; its data plane goes on forwarding. `director run` takes it over, `director stop --detach` \
              takes it down."
@@ -229,9 +245,13 @@ async fn end(mut core: Core, asked: StopRequest, pins: &Path) -> Result<()> {
     }
     // Addresses first: a client is better told by the network that nobody is there than by this host's own stack.
     let released = core.release_vips().await;
+    // What this process holds open would outlive its pins.
+    let detached = core.detach().await;
+    worker.end().await;
     drop(core);
     let pins = pins.to_owned();
     tokio::task::spawn_blocking(move || Dataplane::detach_all(&pins)).await??;
+    detached?;
     println!("The director ends, and its data plane is detached.");
     released
 }
@@ -244,24 +264,26 @@ pub fn process(socket: &Path) -> Result<Option<u32>> {
     lock::holder(socket)
 }
 
-/// What a daemon does at the end when it is told to detach, where no daemon runs any more.
+/// What a daemon does at the end when it is told to detach, where no daemon runs any more. Says whether anything was there.
 ///
 /// # Errors
 /// A daemon does run, or something refuses to go.
-pub fn detach_remains(socket: &Path, pins: &Path) -> Result<()> {
+pub fn detach_remains(socket: &Path, pins: &Path) -> Result<bool> {
     let directory = socket.parent().is_some_and(Path::is_dir);
     let _lock = directory.then(|| Lock::for_socket(socket)).transpose()?;
     let versioned = pins.join(format!("v{ABI_VERSION}"));
-    let _pins_lock = versioned.is_dir().then(|| Lock::for_pins(&versioned)).transpose()?;
+    let pins_lock = versioned.is_dir().then(|| Lock::for_pins(&versioned)).transpose()?;
     let state_file = saved::state_file(socket);
     let mut saved = Saved::load(&state_file)?;
+    let found = pins_lock.is_some() || !saved.added().is_empty();
     if !saved.added().is_empty() {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         runtime.block_on(takeover::release(&saved.added()))?;
         saved.set_added(&[]);
         saved.store(&state_file)?;
     }
-    Ok(Dataplane::detach_all(pins)?)
+    Dataplane::detach_all(pins)?;
+    Ok(found)
 }
 
 /// What the process is told from outside.

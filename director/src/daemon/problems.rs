@@ -10,6 +10,10 @@ pub(super) struct Problems {
     pub(super) interfaces: Vec<String>,
     pub(super) maps: Vec<String>,
     pub(super) vips: Vec<(Vip, String)>,
+    /// Why the VIPs as a whole cannot be looked after.
+    pub(super) takeover: Vec<String>,
+    /// Why next hops are not followed.
+    pub(super) hops: Option<String>,
     /// What was said of them in the log last.
     logged: BTreeSet<String>,
 }
@@ -18,7 +22,8 @@ impl Problems {
     /// For people, one each.
     pub(super) fn all(&self) -> Vec<String> {
         let vips = self.vips.iter().map(|(vip, why)| format!("VIP {}: {why}", vip.address));
-        self.interfaces.iter().chain(&self.maps).cloned().chain(vips).collect()
+        let others = self.interfaces.iter().chain(&self.maps).chain(&self.takeover).chain(&self.hops);
+        others.cloned().chain(vips).collect()
     }
 
     /// Each problem once when it comes, and once when it goes.
@@ -43,5 +48,19 @@ mod tests {
         problems.maps.clear();
         problems.log(&[]);
         assert_eq!(problems.logged, BTreeSet::new());
+    }
+
+    #[test]
+    fn all_are_shown() {
+        let vip = Vip { address: "192.0.2.1".parse().unwrap(), prefix: 32, interface: "eth0".to_owned() };
+        let problems = Problems {
+            interfaces: vec!["a".to_owned()],
+            maps: vec!["b".to_owned()],
+            vips: vec![(vip, "e".to_owned())],
+            takeover: vec!["c".to_owned()],
+            hops: Some("d".to_owned()),
+            ..Problems::default()
+        };
+        assert_eq!(problems.all(), ["a", "b", "c", "d", "VIP 192.0.2.1: e"]);
     }
 }

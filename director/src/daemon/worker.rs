@@ -1,5 +1,7 @@
 //! The thread that owns the data plane. Its calls block, so nobody else makes them.
 
+use std::ops::ControlFlow;
+
 use anyhow::{Context, Result, anyhow};
 use tokio::sync::{mpsc, oneshot};
 
@@ -8,9 +10,10 @@ use crate::dataplane::{Dataplane, Error, Options};
 /// Jobs that may wait.
 const MOST_WAITING: usize = 16;
 
-type Job = Box<dyn FnOnce(&mut Dataplane) + Send>;
+/// Says whether more follow.
+type Job = Box<dyn FnOnce(&mut Dataplane) -> ControlFlow<()> + Send>;
 
-/// The way to the data plane's thread; it ends with the last of these.
+/// The way to the data plane's thread; it ends with the last of these, or at [`Worker::end`].
 #[derive(Clone)]
 pub(super) struct Worker {
     jobs: mpsc::Sender<Job>,
@@ -25,8 +28,13 @@ impl Worker {
             Ok(mut dataplane) => {
                 let _ = opened.send(Ok(()));
                 while let Some(job) = waiting.blocking_recv() {
-                    job(&mut dataplane);
+                    if job(&mut dataplane).is_break() {
+                        break;
+                    }
                 }
+                // In this order: when the channel is closed, everything else is.
+                drop(dataplane);
+                drop(waiting);
             }
             Err(error) => drop(opened.send(Err(error))),
         };
@@ -43,6 +51,13 @@ impl Worker {
         self.jobs.closed().await;
     }
 
+    /// Closes the data plane, after what it has been asked for before; returns when everything of it is closed.
+    pub(super) async fn end(&self) {
+        // If it has died, it is closed as well.
+        let _ = self.jobs.send(Box::new(|_| ControlFlow::Break(()))).await;
+        self.died().await;
+    }
+
     /// Has the data plane do something, after what it has been asked for before.
     pub(super) async fn ask<T, F>(&self, job: F) -> Result<T>
     where
@@ -51,7 +66,10 @@ impl Worker {
     {
         let (done, result) = oneshot::channel();
         // Who asked may have gone away meanwhile.
-        let job: Job = Box::new(move |dataplane| drop(done.send(job(dataplane))));
+        let job: Job = Box::new(move |dataplane| {
+            let _ = done.send(job(dataplane));
+            ControlFlow::Continue(())
+        });
         self.jobs.send(job).await.map_err(|_| anyhow!("the data plane's thread died"))?;
         result.await.map_err(|_| anyhow!("the data plane's thread died"))
     }

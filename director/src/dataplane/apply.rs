@@ -8,6 +8,8 @@ use crate::reconcile::MapOp;
 
 /// The word of a service's record that makes a new slot table take effect: written last.
 const TABLE_WORD: usize = std::mem::offset_of!(Service, table) / 8;
+/// The word that says what the table was built from.
+const SIGNATURE_WORD: usize = std::mem::offset_of!(Service, table_sig) / 8;
 /// The word of a backend's record that has its flags: written last. (Its MAC is one word too, so that no packet leaves to half
 /// a MAC.)
 const FLAGS_WORD: usize = std::mem::offset_of!(Backend, flags) / 8;
@@ -54,7 +56,9 @@ impl Dataplane {
         if flags(&self.services, id as usize, Service::FLAGS) & abi::service_flag::VALID == 0 {
             self.forget_service_stats(id)?;
         }
-        self.services.set(id as usize, record, TABLE_WORD);
+        // The signature last: a successor that finds it believes the table to be the one it stands for.
+        self.services.set(id as usize, &Service { table_sig: 0, ..*record }, TABLE_WORD);
+        self.services.set(id as usize, record, SIGNATURE_WORD);
         Ok(())
     }
 

@@ -81,6 +81,7 @@ impl Dataplane {
     /// No such interface; another program is attached; the driver and the generic mode both refuse.
     pub fn attach(&mut self, interface: &str) -> Result<Attachment, Error> {
         let own = own(interface)?;
+        object::restore_pins(&self.keeper, &self.pins)?;
         if let Some(attached) = self.attached.remove(interface)
             && attached.attachment.ifindex == own.ifindex
             && attached.mac == own.mac
@@ -127,9 +128,7 @@ impl Dataplane {
     pub fn pinned_interfaces(&self) -> Vec<String> {
         let Ok(entries) = std::fs::read_dir(&self.pins) else { return Vec::new() };
         let names = entries.flatten().filter_map(|entry| entry.file_name().into_string().ok());
-        let mut interfaces: Vec<String> = names
-            .filter_map(|name| Some(name.strip_prefix("link-")?.rsplit_once('-')?.0.to_owned()))
-            .collect();
+        let mut interfaces: Vec<String> = names.filter_map(|name| pinned_interface(&name)).collect();
         interfaces.sort();
         interfaces.dedup();
         interfaces
@@ -152,8 +151,16 @@ impl Dataplane {
     }
 }
 
+/// Where an interface's link is pinned. A bpf file system has no names with a dot, which VLAN interfaces have.
 fn pin(pins: &Path, interface: &str, mode: Mode) -> PathBuf {
+    let interface = interface.replace('%', "%25").replace('.', "%2e");
     pins.join(format!("link-{interface}-{}", mode.name()))
+}
+
+/// The interface of a link's pin.
+fn pinned_interface(name: &str) -> Option<String> {
+    let interface = name.strip_prefix("link-")?.rsplit_once('-')?.0;
+    Some(interface.replace("%2e", ".").replace("%25", "%"))
 }
 
 fn remove_pin(path: &Path) -> Result<(), Error> {
@@ -169,20 +176,22 @@ fn replace(program: &mut Xdp, pins: &Path, interface: &str) -> Result<Option<(Pi
         let path = pin(pins, interface, mode);
         let Ok(pinned) = PinnedLink::from_pin(&path) else { continue };
         let link: FdLink = pinned.into();
-        let updated = XdpLink::try_from(link)
-            .map_err(|error| Error::Load(error.to_string()))
-            .and_then(|link| Ok(program.attach_to_link(link)?));
-        match updated {
+        let link = XdpLink::try_from(link).map_err(|error| Error::Load(error.to_string()))?;
+        match program.attach_to_link(link) {
             Ok(id) => {
                 drop(program.take_link(id)?);
                 let pinned = PinnedLink::from_pin(&path).map_err(|error| Error::Load(error.to_string()))?;
                 return Ok(Some((pinned, mode)));
             }
-            Err(error) => {
-                // The interface went away, and came back as another one: its link is dead.
-                tracing::warn!(interface, %error, "the pinned link cannot be used any more; attaching anew");
+            // The interface went away, and came back as another one: its link is dead (net/core/dev.c, bpf_xdp_link_update).
+            Err(ProgramError::SyscallError(error))
+                if error.io_error.raw_os_error() == Some(libc::ENOLINK) =>
+            {
+                tracing::warn!(interface, "the pinned link's interface is gone; attaching anew");
                 remove_pin(&path)?;
             }
+            // The old program goes on.
+            Err(error) => return Err(error.into()),
         }
     }
     Ok(None)
@@ -226,7 +235,8 @@ fn attach_new(
         interface: interface.into(),
         why: why.join("; "),
         help: if busy {
-            "\n  help: another XDP program is attached; `ip link show` names it, `ip link set … xdp off` removes it"
+            "\n  help: another XDP program is attached; `bpftool net` names it. If it is a director of another version, \
+             its own `director stop --detach` removes it"
         } else {
             ""
         },

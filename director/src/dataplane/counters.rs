@@ -115,6 +115,7 @@ impl Plus for ServiceStats {
             no_flow: self.no_flow + other.no_flow,
             unplaced: self.unplaced + other.unplaced,
             rr: 0,
+            last_unplaced: 0,
             icmp_budget: 0,
         }
     }

@@ -50,6 +50,8 @@ pub struct Dataplane {
     shared: Shared,
     /// Holds the `clock` program, and the maps by which everything below was opened.
     base: Ebpf,
+    /// Holds all maps, to pin them again where somebody removes a pin.
+    keeper: Ebpf,
     services: Arc<Mapped<Service>>,
     backends: Arc<Mapped<Backend>>,
     slots: Mapped<SlotLine>,
@@ -90,6 +92,7 @@ impl Dataplane {
         let shared = object::shared(&pins, &options.limits)?;
         let mut base = object::load(&pins, &shared, None)?;
         object::program(&mut base, "clock")?;
+        let keeper = object::load(&pins, &shared, None)?;
         let limits = &shared.limits;
         let services =
             Arc::new(object::mapped(&base, maps::SERVICES, object::entries(limits.services) as usize)?);
@@ -116,6 +119,7 @@ impl Dataplane {
             pins,
             shared,
             base,
+            keeper,
             services,
             backends,
         };

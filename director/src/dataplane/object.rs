@@ -79,8 +79,12 @@ fn mount_bpf_fs(at: &Path) -> std::io::Result<()> {
 /// Finds the pinned maps' common facts, or makes them up for maps that are about to be created.
 pub fn shared(pins: &Path, limits: &Limits) -> Result<Shared, Error> {
     let path = pins.join(maps::META);
-    if path.exists() {
+    if path.exists() && (has_links(pins)? || meta(&path)?.abi_version != 0) {
         return take_over(pins, &path);
+    }
+    // A predecessor that died before it had made all maps leaves some of them, of whatever size.
+    for name in maps::ALL {
+        let _ = std::fs::remove_file(pins.join(name));
     }
     let hz = measure_hz()?;
     let tick = Tick::of(hz);
@@ -106,14 +110,37 @@ pub fn sets_for(flows: u32) -> u32 {
     (flows.next_power_of_two() / abi::WAYS * 2).max(1)
 }
 
+fn meta(path: &Path) -> Result<Meta, Error> {
+    let map: Array<MapData, MetaPod> = Array::try_from(Map::Array(MapData::from_pin(path)?))?;
+    Ok(map.get(&0, 0)?.0)
+}
+
+/// Whether the program is attached somewhere by these pins.
+fn has_links(pins: &Path) -> Result<bool, Error> {
+    let entries = std::fs::read_dir(pins).map_err(|error| Error::File(pins.into(), error))?;
+    Ok(entries.flatten().any(|entry| entry.file_name().to_string_lossy().starts_with("link-")))
+}
+
+/// Pins maps again whose pins somebody removed: without them, a successor would begin with empty tables.
+pub fn restore_pins(keeper: &Ebpf, pins: &Path) -> Result<(), Error> {
+    std::fs::create_dir_all(pins).map_err(|error| Error::File(pins.into(), error))?;
+    for (name, map) in keeper.maps().filter(|(name, _)| maps::ALL.contains(name)) {
+        let path = pins.join(name);
+        if !path.exists() {
+            tracing::warn!(path = %path.display(), "the map's pin is gone; pinning it again");
+            map.pin(&path).map_err(|error| Error::Load(error.to_string()))?;
+        }
+    }
+    Ok(())
+}
+
 /// Entries of a map for ids from 1 to `limit`: id 0 stands for none.
 pub fn entries(limit: u32) -> u32 {
     limit + 1
 }
 
 fn take_over(pins: &Path, path: &Path) -> Result<Shared, Error> {
-    let meta: Array<MapData, MetaPod> = Array::try_from(Map::Array(MapData::from_pin(path)?))?;
-    let meta = meta.get(&0, 0)?.0;
+    let meta = meta(path)?;
     let layout = |what: String| Error::Layout { path: path.into(), what };
     if meta.abi_version != ABI_VERSION {
         return Err(layout(format!("version {} instead of {ABI_VERSION}", meta.abi_version)));

@@ -59,12 +59,23 @@ fn is_at(record: &abi::Service, service: &DesiredService) -> bool {
 pub(super) struct BackendIdentity {
     /// The service's id.
     pub(super) service: u32,
+    /// The VIP, and its port where the real server has its own: replies get them back, and checksums their difference.
+    pub(super) vip: abi::Addr,
+    pub(super) vport_be: u16,
     /// The real server's address.
     pub(super) addr: abi::Addr,
     /// Its port.
     pub(super) port_be: u16,
     /// How packets reach it.
     pub(super) forward: u8,
+}
+
+impl BackendIdentity {
+    /// A record's.
+    pub(super) fn of(record: &abi::Backend) -> BackendIdentity {
+        let abi::Backend { service, vip, vport_be, addr, port_be, forward, .. } = *record;
+        BackendIdentity { service, vip, vport_be, addr, port_be, forward }
+    }
 }
 
 /// Observed backends by identity, to be claimed one by one.
@@ -75,8 +86,7 @@ impl Backends {
         let mut by_identity: HashMap<_, Vec<u32>> = HashMap::with_capacity(backends.len());
         // From the back, so that `pop` gives the lowest id first, in every plan alike.
         for (&id, record) in backends.iter().rev() {
-            let abi::Backend { service, addr, port_be, forward, .. } = *record;
-            by_identity.entry(BackendIdentity { service, addr, port_be, forward }).or_default().push(id);
+            by_identity.entry(BackendIdentity::of(record)).or_default().push(id);
         }
         Backends(by_identity)
     }

@@ -6,12 +6,10 @@ use director_ebpf::abi;
 use thiserror::Error;
 
 use super::identity::{BackendIdentity, Backends, FreeIds, claim_services};
-use super::records::{
-    address_filter, backend_record, forward_number, own_port_be, service_keys, service_record,
-};
+use super::records::{address_filter, backend_record, service_keys, service_record};
 use super::state::{MapOp, Observed, Units};
 use super::tables::{self, Gaps, Usable};
-use crate::model::{Scheduler, mapped};
+use crate::model::Scheduler;
 use crate::pool::{Desired, DesiredReal, DesiredService};
 
 /// What to do, and what could not be planned.
@@ -180,12 +178,7 @@ impl<F: Fn(u32) -> bool> Planner<'_, F> {
 
     /// Plans one real server; its backend's id.
     fn backend(&mut self, service: &DesiredService, service_id: u32, real: &DesiredReal) -> Option<u32> {
-        let identity = BackendIdentity {
-            service: service_id,
-            addr: mapped(real.address),
-            port_be: own_port_be(real),
-            forward: forward_number(service.forward),
-        };
+        let identity = BackendIdentity::of(&backend_record(service, service_id, real, None));
         let Some(id) = self.backends.claim(&identity).or_else(|| self.free_backends.take()) else {
             let (service, real) = (service.name.clone(), real.address.to_string());
             self.problems.push(Problem::NoBackendId { service, real });
@@ -301,12 +294,18 @@ impl<F: Fn(u32) -> bool> Planner<'_, F> {
         let Planner { observed, units, backends, keys, devices, steps, problems, .. } = self;
         let put_devices = devices.difference(&observed.devices).map(|&ifindex| MapOp::PutDevice { ifindex });
         let mut ops: Vec<MapOp> = put_devices.collect();
+        let filter = address_filter(desired);
+        // Before any flow goes to a new real server, its replies must not pass for somebody else's.
+        let mut wider = observed.filter.clone();
+        wider.iter_mut().zip(filter.iter()).for_each(|(have, want)| *have |= want);
+        if wider != observed.filter {
+            ops.push(MapOp::WriteFilter(wider.clone()));
+        }
         ops.extend(steps.backends);
         ops.extend(steps.slots);
         ops.extend(steps.services);
         ops.extend(steps.closing);
-        let filter = address_filter(desired);
-        if filter != observed.filter {
+        if filter != wider {
             ops.push(MapOp::WriteFilter(filter));
         }
 

@@ -51,7 +51,7 @@ impl Flood {
                 Protocol::Udp => udp(from, client(i), b""),
             };
             let outcome = self.rig.run(&answer.frame());
-            assert_eq!(outcome.frame, answer.from_vip(self.vip).frame(), "connection {i}'s answer");
+            assert_eq!(outcome.frame, answer.back_from(self.vip).frame(), "connection {i}'s answer");
         }
     }
 

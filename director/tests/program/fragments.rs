@@ -94,7 +94,7 @@ fn fragmented_replies_come_back() {
         let asks = asks(s, 40_000);
         rig.run(&asks.frame());
         let answers = leaves(&rig, s, &asks).answer("SA", &[9; 200]);
-        let (ins, outs) = (answers.fragments(120), answers.from_vip(asks.to).fragments(120));
+        let (ins, outs) = (answers.fragments(120), answers.back_from(asks.to).fragments(120));
         rig.expect("too early", &ins[1], Fate::passed(&ins[1], Reason::PassFragment));
         rig.expect("first", &ins[0], Fate::returned((s, 0), &outs[0]));
         rig.expect("later", &ins[1], Fate::returned((s, 0), &outs[1]));

@@ -79,7 +79,7 @@ fn sent(rig: &Rig, s: usize, r: usize, asks: &Packet) -> (Packet, Packet) {
         Forward::Nat => {
             let answers =
                 asks.to_real(&hop(s, r), rig.real_at((s, r), 53)).answer("SA", b"answer that is long");
-            (answers.from_vip(asks.to), answers)
+            (answers.back_from(asks.to), answers)
         }
     }
 }
@@ -147,7 +147,7 @@ fn under_nat_errors_count_hops_and_need_a_next_one() {
     let error = |rig: &Rig, s: usize| {
         rig.run(&asks(s, 40_000).frame());
         let (seen, _) = sent(rig, s, 0, &asks(s, 40_000));
-        error(&seen, if s % 2 == 0 { V4_KINDS[0] } else { V6_KINDS[0] }, 1000)
+        error(&seen, if s.is_multiple_of(2) { V4_KINDS[0] } else { V6_KINDS[0] }, 1000)
     };
     let errors: Vec<Packet> = (0..4).map(|s| error(&rig, s)).collect();
     for error in &errors {

@@ -46,7 +46,7 @@ impl Parts {
             ([0x86, 0xdd], 6) => {
                 byte(53)?;
                 let mut parts = Parts { v4: false, upper: 54, protocol: byte(20)?, later: false };
-                for _ in 0..6 {
+                for _ in 0..=6 {
                     let length = match parts.protocol {
                         0 | 43 | 60 => 8 * (usize::from(byte(parts.upper + 1)?) + 1),
                         51 => 4 * (usize::from(byte(parts.upper + 1)?) + 2),
@@ -322,5 +322,5 @@ fn answered(frame: &[u8], out: &[u8], parts: &Parts) -> Judgment {
     let length = (payload.len() as u16).to_be_bytes();
     let pseudo = sum(&[&out[source], &out[destination], &[0, protocol], &length]);
     let all = sum(&[payload]) + if protocol == 1 { 0 } else { pseudo };
-    ensure(all % 0xffff == 0, "an answer with a wrong checksum")
+    ensure(all.is_multiple_of(0xffff), "an answer with a wrong checksum")
 }

@@ -75,7 +75,7 @@ fn after_the_real_servers_end_a_syn_opens_a_fresh_flow() {
         let (client, vip) = (at("198.51.100.7:1000"), at("192.0.2.1:80"));
         assert_eq!(["S", "A"].map(|flags| rig.real_for(&segment(1000, flags))), [(0, 0); 2]);
         let ends = tcp(at("10.0.0.1:80"), client, end, b"");
-        rig.expect(end, &ends.frame(), Fate::returned((0, 0), &ends.from_vip(vip).frame()));
+        rig.expect(end, &ends.frame(), Fate::returned((0, 0), &ends.back_from(vip).frame()));
         assert_eq!(rig.real_for(&segment(1000, "S")), (0, 1));
         let late = tcp(at("10.0.0.1:80"), client, "A", b"late");
         assert_eq!(
@@ -84,7 +84,7 @@ fn after_the_real_servers_end_a_syn_opens_a_fresh_flow() {
             "the old real server's last words still arrive"
         );
         let fresh = tcp(at("10.0.0.2:80"), client, "SA", b"");
-        rig.expect("the new one's", &fresh.frame(), Fate::returned((0, 1), &fresh.from_vip(vip).frame()));
+        rig.expect("the new one's", &fresh.frame(), Fate::returned((0, 1), &fresh.back_from(vip).frame()));
     }
 }
 

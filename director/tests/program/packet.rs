@@ -283,7 +283,7 @@ impl Packet {
     }
 
     /// A real server's answer as its client gets it.
-    pub fn from_vip(&self, vip: SocketAddr) -> Packet {
+    pub fn back_from(&self, vip: SocketAddr) -> Packet {
         Packet { to_mac: CLIENT, from_mac: OWN, from: vip, ttl: self.ttl - 1, ..self.clone() }
     }
 }

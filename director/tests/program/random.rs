@@ -94,7 +94,7 @@ fn a_cut_off_packet_is_its_beginning_or_nothing() {
                 let answers = leaves.answer("A", b"an answer");
                 let answers = Packet { to_mac: crate::packet::OWN, from_mac: hop.mac, ..answers };
                 let head = answers.frame().len() - answers.segment().1.len() + least;
-                cut(&rig, &answers.frame(), &answers.from_vip(vip).frame(), head);
+                cut(&rig, &answers.frame(), &answers.back_from(vip).frame(), head);
             }
             count += 1;
         }

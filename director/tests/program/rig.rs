@@ -20,6 +20,9 @@ pub const HERE: u32 = 1;
 /// Its sizes, unless a test wants others.
 pub const LIMITS: Limits = Limits { flows: 4096, services: 64, reals: 256, keys: 1024, slots: 1 << 18 };
 
+/// Where pins lie; the process's id and a number follow.
+const PINS: &str = "/sys/fs/bpf/program-test-";
+
 /// A directory of pins that goes when this does.
 struct Pins(PathBuf);
 
@@ -28,7 +31,21 @@ impl Pins {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         assert!(rustix::process::geteuid().is_root(), "this test loads BPF programs: run it as root");
         let count = COUNT.fetch_add(1, Ordering::Relaxed);
-        Pins(PathBuf::from(format!("/sys/fs/bpf/program-test-{}-{count}", std::process::id())))
+        if count == 0 {
+            Pins::clear_leftovers();
+        }
+        Pins(PathBuf::from(format!("{PINS}{}-{count}", std::process::id())))
+    }
+
+    /// Removes what runs that were killed have left behind.
+    fn clear_leftovers() {
+        for entry in std::fs::read_dir("/sys/fs/bpf").into_iter().flatten().flatten() {
+            let path = entry.path();
+            let run = path.to_str().and_then(|path| path.strip_prefix(PINS)?.split('-').next());
+            if run.is_some_and(|pid| !PathBuf::from(format!("/proc/{pid}")).exists()) {
+                let _ = std::fs::remove_dir_all(&path);
+            }
+        }
     }
 }
 
@@ -285,8 +302,8 @@ impl Rig {
     /// All counters that are not 0, by the places of their services and real servers.
     pub fn counts(&self) -> Counts {
         let counters = self.counters();
-        let mut counts = Counts::default();
-        counts.reasons = Reason::ALL.iter().map(|reason| (*reason, counters.reason(*reason))).collect();
+        let reasons = Reason::ALL.iter().map(|reason| (*reason, counters.reason(*reason))).collect();
+        let mut counts = Counts { reasons, ..Counts::default() };
         for (s, place) in self.placements.iter().enumerate() {
             counts.services.insert(s, counters.services[&place.id]);
             for (r, id) in place.backends.iter().enumerate() {

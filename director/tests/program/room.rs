@@ -53,13 +53,13 @@ fn a_reply_tuple_belongs_to_one_flow() {
             rig.expect(
                 "the first's",
                 &answers.frame(),
-                Fate::returned((0, 0), &answers.from_vip(at("192.0.2.1:80")).frame()),
+                Fate::returned((0, 0), &answers.back_from(at("192.0.2.1:80")).frame()),
             );
             answers.from = at("10.0.0.2:8080");
             rig.expect(
                 "the second's",
                 &answers.frame(),
-                Fate::returned((1, 1), &answers.from_vip(second.to).frame()),
+                Fate::returned((1, 1), &answers.back_from(second.to).frame()),
             );
         }
         assert_eq!(evaded, 100);
@@ -99,13 +99,13 @@ fn without_another_real_server_the_second_flow_is_refused() {
                 }
             }
             let answers = tcp(at("10.0.0.1:8080"), at("198.51.100.7:1000"), "A", b"");
-            let back = answers.from_vip(at("192.0.2.1:80")).frame();
+            let back = answers.back_from(at("192.0.2.1:80")).frame();
             rig.expect("the first goes on", &answers.frame(), Fate::returned((0, 0), &back));
             rig.run(&segment(1000, "FA"));
             assert_eq!(rig.real_for(&second(1000, "S").frame()), (1, 0), "the first is over");
             rig.dataplane.flows().age(1);
             rig.run(&segment(1000, "A"));
-            let back = answers.from_vip(at("192.0.2.1:81")).frame();
+            let back = answers.back_from(at("192.0.2.1:81")).frame();
             rig.expect("and takes nothing back", &answers.frame(), Fate::returned((1, 0), &back));
         }
     }

@@ -25,9 +25,9 @@ pub struct Curl {
 /// Who answered how many requests.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Answers {
-    /// By what the answer's body says, a host's name.
+    /// By what the answer's body says, a lab host's name.
     pub by_real: BTreeMap<String, u64>,
-    /// Requests without an answer.
+    /// Requests without an answer, or with one that no host of the lab gives.
     pub failed: u64,
 }
 
@@ -52,7 +52,7 @@ impl Curl {
     /// Sends them from a host. Only a curl that does not start is an error: failed requests are counted.
     pub fn run(&self, host: &Host) -> Result<Answers> {
         let mut command = host.command("curl");
-        command.args(["--silent", "--max-time", TIMEOUT_SECONDS, "--header", "Connection: close"]);
+        command.args(["--silent", "--fail", "--max-time", TIMEOUT_SECONDS, "--header", "Connection: close"]);
         // The fragment makes curl repeat the request; it is not sent. Brackets of an IPv6 address are no range.
         command.arg(format!("{}#[1-{}]", escape_brackets(&self.url), self.count));
         if self.parallel > 1 {
@@ -75,7 +75,7 @@ impl Curl {
 impl Answers {
     fn count(bodies: &str, sent: u32) -> Answers {
         let mut answers = Answers::default();
-        for body in bodies.lines() {
+        for body in bodies.lines().filter(|body| is_host(body)) {
             *answers.by_real.entry(body.to_owned()).or_default() += 1;
         }
         answers.failed = u64::from(sent).saturating_sub(answers.total());
@@ -152,6 +152,14 @@ fn transfer(host: &Host, url: &str) -> Command {
     command
 }
 
+/// Whether this is the name of a host that serves: `director`, or `real`, `back` and `far` with a number.
+fn is_host(name: &str) -> bool {
+    let number = ["real", "back", "far"].iter().find_map(|kind| name.strip_prefix(kind));
+    let numbered =
+        number.is_some_and(|number| !number.is_empty() && number.bytes().all(|b| b.is_ascii_digit()));
+    name == "director" || numbered
+}
+
 fn escape_brackets(url: &str) -> String {
     url.replace('[', "\\[").replace(']', "\\]")
 }
@@ -166,5 +174,11 @@ mod tests {
         assert_eq!((answers.of("real1"), answers.of("real2"), answers.of("real3")), (2, 1, 0));
         assert_eq!((answers.total(), answers.failed), (3, 2));
         assert_eq!(answers.to_string(), "real1 2, real2 1, failed 2");
+    }
+
+    #[test]
+    fn what_no_host_says_is_no_answer() {
+        let answers = Answers::count("real1\n<html>\nreal\nrealx\nback12\nfar1\ndirector\n", 7);
+        assert_eq!((answers.total(), answers.failed), (4, 3));
     }
 }

@@ -16,6 +16,10 @@ const PACE: Duration = Duration::from_millis(10);
 /// An answer that takes longer counts as a broken connection.
 const PATIENCE: Duration = Duration::from_secs(5);
 
+/// An answer that takes longer was kept from its client, though no connection broke: TCP sends a lost segment again
+/// after 0.2 s, 0.6 s and 1.4 s, a lost SYN after 1 s. One loss is the network's; an outage of 0.6 s is ours.
+const OUTAGE: Duration = Duration::from_millis(900);
+
 /// A connection at work in a thread of its own, until it is finished or dropped.
 #[derive(Debug)]
 pub struct Session {
@@ -32,7 +36,7 @@ pub struct SessionReport {
     pub real: String,
     /// Lines that came back.
     pub answered: u64,
-    /// The longest that an answer took.
+    /// The longest that an answer took; the first one's includes connecting.
     pub slowest: Duration,
     /// Why the connection broke, if it did.
     pub broken: Option<String>,
@@ -41,15 +45,17 @@ pub struct SessionReport {
 impl Session {
     /// Connects from a host; the first answer says to whom.
     pub fn start(host: &Host, server: SocketAddr) -> Result<Session> {
+        let begun = Instant::now();
         let stream = host
             .within(|| Ok(TcpStream::connect_timeout(&server, PATIENCE)?))
             .with_context(|| format!("cannot connect to {server} from {}", host.name()))?;
         let mut line = Line::new(stream)?;
         let real = line.ask(0)?;
+        let slowest = begun.elapsed();
         let (stop, stopped) = channel();
         let name = real.clone();
         let thread = thread::spawn(move || {
-            let mut report = SessionReport { real: name, answered: 1, ..SessionReport::default() };
+            let mut report = SessionReport { real: name, answered: 1, slowest, broken: None };
             while stopped.recv_timeout(PACE) == Err(RecvTimeoutError::Timeout) {
                 if let Err(error) = report.exchange(&mut line) {
                     report.broken = Some(format!("after {} answers: {error:#}", report.answered));
@@ -89,8 +95,15 @@ impl Drop for Session {
 }
 
 impl SessionReport {
-    /// Fails if the connection broke.
+    /// Fails if the connection broke, or stood still for longer than a lost packet explains.
     pub fn ensure_whole(&self) -> Result<()> {
+        self.ensure_unbroken()?;
+        ensure!(self.slowest < OUTAGE, "the connection to {} stood still for {:?}", self.real, self.slowest);
+        Ok(())
+    }
+
+    /// Fails if the connection broke. For machines too slow to judge by time.
+    pub fn ensure_unbroken(&self) -> Result<()> {
         match &self.broken {
             Some(reason) => Err(anyhow!("the connection to {} broke {reason}", self.real)),
             None => Ok(()),
@@ -129,5 +142,22 @@ impl Line {
             answer.trim_end().split_once(':').with_context(|| format!("answer {answer:?}"))?;
         ensure!(echoed == number.to_string(), "{echoed} came back for {number}");
         Ok(real.to_owned())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn neither_a_break_nor_an_outage_is_whole() {
+        let report = |milliseconds, broken: Option<&str>| SessionReport {
+            slowest: Duration::from_millis(milliseconds),
+            broken: broken.map(str::to_owned),
+            ..SessionReport::default()
+        };
+        assert!(report(450, None).ensure_whole().is_ok());
+        assert!(report(1001, None).ensure_whole().is_err() && report(1001, None).ensure_unbroken().is_ok());
+        assert!(report(1, Some("after 1 answers")).ensure_whole().is_err());
     }
 }

@@ -14,8 +14,8 @@ use super::host::Host;
 use super::process::Process;
 use crate::wait;
 
-/// How long a start or an end may take.
-const PATIENCE: Duration = Duration::from_secs(20);
+/// How long a start or an end may take: the kernel checks the program, and an emulated machine is slow.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A director in the lab. Dropping it ends the daemon and removes its pins, so that its data plane ends too.
 #[derive(Debug)]

@@ -17,6 +17,12 @@ use crate::wait;
 /// Where labs keep their files. Only root writes here.
 const DIRECTORIES: &str = "/run/director-lab";
 
+/// How the pins of `director/tests/program` begin.
+const PROGRAM_TEST: &str = "program-test-";
+
+/// How the namespaces of `director/tests/neighbours.rs` begin.
+const NEIGHBOURS_TEST: &str = "nb";
+
 /// Makes a namespace.
 pub fn add(namespace: &str) -> Result<()> {
     process::output_of(Command::new("ip").env("PATH", search_path()).args(["netns", "add", namespace]))?;
@@ -41,15 +47,7 @@ pub fn remove(lab: &str) -> Result<()> {
     let inodes = namespaces.iter().filter_map(|name| inode(&namespace_path(name)));
     kill_all_in(&inodes.collect::<Vec<_>>())?;
     bpffs::remove_pins(&bpffs::pins(lab))?;
-    for namespace in &namespaces {
-        let deleted = process::output_of(
-            Command::new("ip").env("PATH", search_path()).args(["netns", "delete", namespace]),
-        );
-        // Another process may sweep the same leftovers.
-        if deleted.is_err() && namespace_path(namespace).exists() {
-            deleted?;
-        }
-    }
+    delete(&namespaces)?;
     match fs::remove_dir_all(directory(lab)) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => {
             Err(error).with_context(|| format!("cannot remove {}", directory(lab).display()))
@@ -58,13 +56,32 @@ pub fn remove(lab: &str) -> Result<()> {
     }
 }
 
-/// Removes the labs of tests that were killed before they could.
+fn delete(namespaces: &[String]) -> Result<()> {
+    for namespace in namespaces {
+        let deleted = process::output_of(
+            Command::new("ip").env("PATH", search_path()).args(["netns", "delete", namespace]),
+        );
+        // Another process may sweep the same leftovers.
+        if deleted.is_err() && namespace_path(namespace).exists() {
+            deleted?;
+        }
+    }
+    Ok(())
+}
+
+/// Removes the labs of tests that were killed before they could, and what the director's own tests so left.
 pub fn sweep_stale() -> Result<()> {
+    let is_alive = |pid: &str| Path::new("/proc").join(pid).exists();
     let pins = entries(bpffs::MOUNT_POINT);
+    for name in pins.iter().filter(|name| is_stale(name, PROGRAM_TEST, is_alive)) {
+        bpffs::remove_pins(&bpffs::pins(name))?;
+    }
+    let stale = |name: &String| is_stale(name, NEIGHBOURS_TEST, is_alive);
+    delete(&entries(NAMESPACES).into_iter().filter(stale).collect::<Vec<_>>())?;
     let mut labs: Vec<String> = [entries(NAMESPACES), entries(DIRECTORIES), pins]
         .concat()
         .iter()
-        .filter_map(|name| stale_lab(name, |pid| Path::new("/proc").join(pid).exists()))
+        .filter_map(|name| stale_lab(name, is_alive))
         .collect();
     labs.sort();
     labs.dedup();
@@ -73,10 +90,21 @@ pub fn sweep_stale() -> Result<()> {
 
 /// The test lab that a namespace, directory or pin of this name belongs to, if its process is gone.
 fn stale_lab(name: &str, is_alive: impl Fn(&str) -> bool) -> Option<String> {
-    let mut parts = name.strip_prefix("dl")?.split('-');
+    let (pid, number) = owner(name, "dl")?;
+    (!is_alive(pid)).then(|| format!("dl{pid}-{number}"))
+}
+
+/// Whether a name that begins so is of a process that is gone.
+fn is_stale(name: &str, prefix: &str, is_alive: impl Fn(&str) -> bool) -> bool {
+    owner(name, prefix).is_some_and(|(pid, _)| !is_alive(pid))
+}
+
+/// The process and the number in `<prefix><pid>-<number>[-…]`.
+fn owner<'name>(name: &'name str, prefix: &str) -> Option<(&'name str, &'name str)> {
+    let mut parts = name.strip_prefix(prefix)?.split('-');
     let (pid, number) = (parts.next()?, parts.next()?);
     let numeric = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
-    (numeric(pid) && numeric(number) && !is_alive(pid)).then(|| format!("dl{pid}-{number}"))
+    (numeric(pid) && numeric(number)).then_some((pid, number))
 }
 
 /// Ends the processes in these namespaces, and waits for it: their files can be removed then.
@@ -120,6 +148,16 @@ mod tests {
         assert_eq!(stale_lab("dl77-0-client", alive), None);
         for foreign in ["lab-client", "dl-0-client", "dlx-0", "dl12", "dl12-x", "director"] {
             assert_eq!(stale_lab(foreign, alive), None, "{foreign}");
+        }
+    }
+
+    #[test]
+    fn the_directors_own_tests_leave_nothing_either() {
+        let stale = |name: &str, prefix: &str| is_stale(name, prefix, |pid: &str| pid == "77");
+        assert!(stale("program-test-4711-0", PROGRAM_TEST) && stale("nb4711-3-real", NEIGHBOURS_TEST));
+        assert!(!stale("program-test-77-0", PROGRAM_TEST) && !stale("nb77-3-real", NEIGHBOURS_TEST));
+        for foreign in ["nb", "nb-0", "nbx-0", "nb12", "nb12-x", "notebook"] {
+            assert!(!stale(foreign, NEIGHBOURS_TEST), "{foreign}");
         }
     }
 }

@@ -3,12 +3,12 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use tests::clients::{Curl, Session};
-use tests::lab::{Config, Lab, Service};
+use tests::lab::{Config, Daemon, Lab, Service};
 use tests::wait;
 
-use crate::farm::{WAYS, everywhere, url, with_reals};
+use crate::farm::{WAYS, everywhere, url, web, with_reals};
 
 #[test]
 fn check_names_every_error_with_its_place() -> Result<()> {
@@ -33,20 +33,63 @@ fn a_bad_file_changes_nothing() -> Result<()> {
     let lab = Lab::builder().build()?;
     let _nginx = lab.nginx_everywhere()?;
     let director = lab.director(everywhere())?;
+    let before = in_force(&director)?;
     let output = director.reload("interfaces: [eth0]\nservices: [{ name: web, adress: 192.0.2.10 }]\n")?;
     ensure!(!output.status.success());
     let text = String::from_utf8_lossy(&output.stderr).into_owned();
     ensure!(text.contains("address") && text.contains(":"), "the answer does not say why:\n{text}");
+    // The command has had its refusal logged already: the signal's is one more.
+    let refusals = || director.log().matches("adress").count();
+    let logged = refusals();
     director.hangup()?;
+    wait::until("a further refusal in the log", Duration::from_secs(5), || {
+        Ok((refusals() > logged).then_some(()))
+    })
+    .map_err(|error| error.context(director.log()))?;
+    ensure!(in_force(&director)? == before, "the bad file changed something");
     for (name, vip, _) in WAYS {
         let answers = Curl::new(&url(vip, 80), 9).run(lab.client())?;
         ensure!(answers.failed == 0 && answers.by_real.len() == 3, "{name}: {answers}");
     }
-    let log = director.log();
-    wait::until("the refusal in the log", Duration::from_secs(5), || {
-        Ok(director.log().contains("adress").then_some(()))
+    // The signal that refuses a bad file takes a good one.
+    director
+        .write_config(WAYS.into_iter().fold(Config::new(), |config, (name, vip, nat)| {
+            config.service(web(name, vip, nat, &[1, 1, 5]))
+        }))?;
+    director.hangup()?;
+    wait::until("real3's new weight", Duration::from_secs(5), || {
+        let weights = in_force(&director)?.into_iter().filter(|real| real.weight == 5).count();
+        Ok((weights == WAYS.len()).then_some(()))
     })
-    .map_err(|error| error.context(log))
+    .map_err(|error| error.context(director.log()))
+}
+
+/// What the data plane has of a real server, as `status` tells it.
+#[derive(Debug, PartialEq, Eq)]
+struct InForce {
+    service: String,
+    service_id: u64,
+    real: String,
+    real_id: u64,
+    weight: u64,
+}
+
+fn in_force(director: &Daemon) -> Result<Vec<InForce>> {
+    let status = director.status()?;
+    let services = status["services"].as_array().context("no services in the status")?;
+    let mut all = Vec::new();
+    for service in services {
+        for real in service["reals"].as_array().context("no real servers in the status")? {
+            all.push(InForce {
+                service: service["name"].as_str().context("no name")?.into(),
+                service_id: service["id"].as_u64().context("no service id")?,
+                real: real["address"].as_str().context("no address")?.into(),
+                real_id: real["id"].as_u64().context("no real server's id")?,
+                weight: real["weight"].as_u64().context("no weight")?,
+            });
+        }
+    }
+    Ok(all)
 }
 
 #[test]
@@ -123,7 +166,7 @@ fn what_someone_else_removes_comes_back() -> Result<()> {
 fn a_second_daemon_refuses_to_start() -> Result<()> {
     let lab = Lab::builder().reals(1).build()?;
     let _nginx = lab.nginx_everywhere()?;
-    let config = Config::new().service(crate::farm::web("web", "192.0.2.10", false, &[1]));
+    let config = Config::new().service(web("web", "192.0.2.10", false, &[1]));
     let director = lab.director(config)?;
     let mut second = lab.host("director").command(director.binary());
     second.arg("run").arg("--config").arg(director.config_file()).arg("--pins").arg(director.pins());

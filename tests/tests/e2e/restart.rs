@@ -1,12 +1,15 @@
 //! The daemon's end, however it comes, ends no connection, and its successor takes everything over.
 
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::Duration;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, anyhow, ensure};
 use tests::clients::{Curl, Load, Session};
-use tests::lab::{Config, Lab, Service};
+use tests::lab::{Config, Daemon, Lab, Service};
 
-use crate::farm::{LOAD, WAYS, url, web, with_reals};
+use crate::farm::{LOAD, WAYS, real, url, web, with_reals};
 
 fn config() -> Config {
     WAYS.into_iter().fold(Config::new(), |config, (name, vip, nat)| {
@@ -29,10 +32,30 @@ fn kills_and_restarts_under_load_cost_nothing() -> Result<()> {
         }
     }
     let mut loads = Vec::new();
-    for (_, vip, nat) in WAYS {
+    for (_, vip, _) in WAYS {
         let load = Load::new(&url(vip, 80), LOAD + LOAD).connections(6).threads(1);
-        loads.push(if nat { load } else { load.close() }.start(lab.client())?);
+        loads.push(load.close().start(lab.client())?);
     }
+    // wrk does not time how long connecting takes; these do.
+    let over = AtomicBool::new(false);
+    let connected = thread::scope(|scope| {
+        let connecting = scope.spawn(|| connect_until(&over, &lab));
+        let restarted = restart_often(&mut director);
+        over.store(true, Ordering::Relaxed);
+        let connected = connecting.join().map_err(|_| anyhow!("the connecting thread panicked"));
+        restarted.and(connected?)
+    })?;
+    ensure!(connected > 20, "only {connected} connections were made meanwhile");
+    for load in loads {
+        load.finish()?.ensure_clean()?;
+    }
+    for session in sessions {
+        session.finish()?.ensure_whole()?;
+    }
+    Ok(())
+}
+
+fn restart_often(director: &mut Daemon) -> Result<()> {
     for round in 0..4 {
         if round % 2 == 0 {
             director.kill9();
@@ -44,13 +67,21 @@ fn kills_and_restarts_under_load_cost_nothing() -> Result<()> {
         let replaced = director.status()?["interfaces"][0]["replaced"] == true;
         ensure!(replaced, "the successor attached anew");
     }
-    for load in loads {
-        load.finish()?.ensure_clean()?;
-    }
-    for session in sessions {
-        session.finish()?.ensure_whole()?;
-    }
     Ok(())
+}
+
+/// Makes one connection after the other, each of which has to be answered in time, and counts them.
+fn connect_until(over: &AtomicBool, lab: &Lab) -> Result<u32> {
+    let mut count = 0;
+    while !over.load(Ordering::Relaxed) {
+        for (name, vip, _) in WAYS {
+            let session = Session::start(lab.client(), SocketAddr::new(vip.parse()?, 7))?;
+            session.finish()?.ensure_whole().with_context(|| format!("new connection {count} to {name}"))?;
+            count += 1;
+        }
+        thread::sleep(Duration::from_millis(10));
+    }
+    Ok(count)
 }
 
 #[test]
@@ -83,6 +114,41 @@ fn what_changed_while_no_daemon_ran_is_in_force_afterwards() -> Result<()> {
         let answers = Curl::new(&url(vip, 80), 12).run(lab.client())?;
         ensure!(answers.failed == 0 && answers.of("real3") == 0, "{name}: {answers}");
         ensure!(answers.of("real1") > 0 && answers.of("real2") > 0, "{name}: {answers}");
+    }
+    Ok(())
+}
+
+#[test]
+fn what_an_operator_set_outlives_the_daemon() -> Result<()> {
+    let lab = Lab::builder().build()?;
+    let _nginx = lab.nginx_everywhere()?;
+    let mut director = lab.director(config())?;
+    for (name, vip, _) in WAYS {
+        director.cli_ok(&["drain", name, &real(2, vip)])?;
+    }
+    director.kill9();
+    drained(&lab, "without a daemon")?;
+    director.run()?;
+    director.await_reachable()?;
+    let status = director.status()?;
+    for (name, _, _) in WAYS {
+        let services = status["services"].as_array().context("no services in the status")?;
+        let service = services.iter().find(|service| service["name"] == name);
+        let reals = &service.with_context(|| format!("no {name} in {services:?}"))?["reals"];
+        let weights = [0, 1, 2].map(|index| (&reals[index]["weight"], &reals[index]["overridden"]));
+        let kept =
+            weights.iter().zip([1, 0, 1]).all(|(set, weight)| *set.0 == weight && *set.1 == (weight == 0));
+        ensure!(kept, "{name}: weights in force and whether set by an operator: {weights:?}");
+    }
+    drained(&lab, "after the restart")
+}
+
+/// Fails unless real1 and real3 serve every way by themselves.
+fn drained(lab: &Lab, when: &str) -> Result<()> {
+    for (name, vip, _) in WAYS {
+        let answers = Curl::new(&url(vip, 80), 12).run(lab.client())?;
+        let spread = answers.of("real1") > 0 && answers.of("real2") == 0 && answers.of("real3") > 0;
+        ensure!(answers.failed == 0 && spread, "{name} {when}: {answers}");
     }
     Ok(())
 }

@@ -1,7 +1,10 @@
 //! `cargo xtask bench`: how fast it is, beside what it could be.
 
+mod lab;
 mod packet;
+mod path;
 mod report;
+mod scale;
 
 use std::os::unix::process::CommandExt;
 
@@ -13,7 +16,9 @@ use crate::project;
 /// What `bench` can be told.
 #[derive(clap::Args)]
 #[command(after_help = "Examples:
-  cargo xtask bench packet")]
+  cargo xtask bench packet
+  cargo xtask bench path
+  cargo xtask bench scale")]
 pub struct Arguments {
     #[command(subcommand)]
     bench: Bench,
@@ -23,6 +28,10 @@ pub struct Arguments {
 enum Bench {
     /// Nanoseconds per packet, beside programs that do less
     Packet(packet::Arguments),
+    /// Requests, connections and bulk data through the director, beside none
+    Path(path::Arguments),
+    /// A large configuration: its start, one change to it, its memory
+    Scale(scale::Arguments),
 }
 
 /// Runs a bench.
@@ -36,6 +45,8 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     }
     match &arguments.bench {
         Bench::Packet(arguments) => packet::run(arguments),
+        Bench::Path(arguments) => path::run(arguments),
+        Bench::Scale(arguments) => scale::run(arguments),
     }
 }
 

@@ -33,7 +33,7 @@ fn an_empty_data_plane_gets_everything_before_the_keys() {
             _ => "removal",
         })
         .collect();
-    let expected = ["device", "device", "backend", "backend", "slots", "service", "filter", "key", "key"];
+    let expected = ["device", "device", "filter", "backend", "backend", "slots", "service", "key", "key"];
     assert_eq!(order, expected);
 }
 

@@ -22,6 +22,8 @@ use self::outcome::Outcome;
 use self::scene::{OWN_MAC, Scene};
 use super::report::Series;
 
+pub use self::scene::Pins;
+
 /// What `bench packet` can be told.
 #[derive(clap::Args)]
 #[command(after_help = "Examples:
