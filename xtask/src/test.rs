@@ -12,7 +12,7 @@ use crate::{project, setup, tidy};
 /// What `test` can be told.
 #[derive(clap::Args)]
 #[command(after_help = "Examples:
-  cargo xtask test              everything but other kernels
+  cargo xtask test              everything
   cargo xtask test unit         formatting, lints, house rules and unit tests: needs no root
   cargo xtask test e2e          real clients and servers in network namespaces
   cargo xtask test bpf          packets through the BPF program
@@ -65,8 +65,7 @@ const VM: &Rooted = &[("tests", "vm")];
 /// Runs the task.
 pub fn run(arguments: &Arguments) -> Result<()> {
     let which = arguments.which;
-    // Other kernels are asked for by name: they take minutes under emulation.
-    let wants = |stage| which == stage || which == Which::All && stage != Which::Vm;
+    let wants = |stage| which == stage || which == Which::All;
     let needs_root = which != Which::Unit;
     ensure!(
         !needs_root || project::is_root(),
