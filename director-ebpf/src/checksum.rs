@@ -8,13 +8,6 @@ pub const fn fold(sum: u32) -> u16 {
     ((sum >> 16) + (sum & 0xffff)) as u16
 }
 
-/// Two 32-bit partial sums, added without losing a carry.
-#[inline(always)]
-pub const fn add(a: u32, b: u32) -> u32 {
-    let sum = a as u64 + b as u64;
-    (sum >> 32) as u32 + sum as u32
-}
-
 /// The partial sum of a few bytes (an even number of them), as 16-bit words in native order.
 pub const fn bytes(data: &[u8]) -> u32 {
     let mut sum = 0;

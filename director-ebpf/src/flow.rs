@@ -105,17 +105,15 @@ impl Entry {
         self.val().last_seen != now as u16
     }
 
-    /// Notes a packet: last seen now, and this state. Writes only what changed; says whether the state did.
+    /// Notes a packet: last seen now, and this state. Writes only what changed.
     #[inline(always)]
-    pub fn note(&self, state: u8, now: u32) -> bool {
+    pub fn note(&self, state: u8, now: u32) {
         let old = self.val();
         let new = Val { state, last_seen: now as u16, ..old }.pack();
-        if new == self.word {
-            return false;
+        if new != self.word {
+            // SAFETY: `way` points into a map value. A failed swap means that another CPU was first: its news is as good.
+            let _ = unsafe { compare_and_swap(&raw mut (*self.way).val, self.word, new) };
         }
-        // SAFETY: `way` points into a map value. A failed swap means that another CPU was first: its news is as good.
-        let _ = unsafe { compare_and_swap(&raw mut (*self.way).val, self.word, new) };
-        state != old.state
     }
 
     /// Takes it out of the table, if it is still what was found.
@@ -199,18 +197,11 @@ pub extern "C" fn flow_insert(hash: u64, word: u64, cold: *const ColdRecord) -> 
 #[inline(always)]
 fn insert_word(hash: u64, word: u64, cold: &ColdWords) -> bool {
     let val = Val::unpack(word);
-    let mut victim = Victim { way: core::ptr::null_mut(), tag: 0, word: 0, index: 0, score: 0 };
-    let first = first_set(hash) & set_mask();
-    let second = second_set(hash) & set_mask();
+    let (first, second) = (first_set(hash) & set_mask(), second_set(hash) & set_mask());
     if insert_free(first, hash, word, cold) || insert_free(second, hash, word, cold) {
         return true;
     }
-    victim.consider(first, val.last_seen);
-    victim.consider(second, val.last_seen);
-    if victim.score == 0 {
-        victim.consider_expired(first, val.last_seen);
-        victim.consider_expired(second, val.last_seen);
-    }
+    let victim = Victim::find(first, second, val.last_seen);
     if victim.score == 0 || !victim.evict(word) {
         return false;
     }
@@ -234,19 +225,8 @@ pub extern "C" fn flow_has_room(hash: u64, now: u64) -> u64 {
 
 #[inline(always)]
 fn room(hash: u64, now: u32) -> bool {
-    let mut victim = Victim { way: core::ptr::null_mut(), tag: 0, word: 0, index: 0, score: 0 };
-    let first = first_set(hash) & set_mask();
-    let second = second_set(hash) & set_mask();
-    if has_free(first) || has_free(second) {
-        return true;
-    }
-    victim.consider(first, now as u16);
-    victim.consider(second, now as u16);
-    if victim.score == 0 {
-        victim.consider_expired(first, now as u16);
-        victim.consider_expired(second, now as u16);
-    }
-    victim.score != 0
+    let (first, second) = (first_set(hash) & set_mask(), second_set(hash) & set_mask());
+    has_free(first) || has_free(second) || Victim::find(first, second, now as u16).score != 0
 }
 
 /// The entry that may give way, so far: the higher its score the sooner; 0 is none.
@@ -262,6 +242,19 @@ struct Victim {
 const EXPIRED: u32 = 1 << 20;
 
 impl Victim {
+    /// The one to go among two sets' entries.
+    #[inline(always)]
+    fn find(first: u32, second: u32, now: u16) -> Victim {
+        let mut victim = Victim { way: core::ptr::null_mut(), tag: 0, word: 0, index: 0, score: 0 };
+        victim.consider(first, now);
+        victim.consider(second, now);
+        if victim.score == 0 {
+            victim.consider_expired(first, now);
+            victim.consider_expired(second, now);
+        }
+        victim
+    }
+
     /// Looks for an embryonic entry.
     #[inline(always)]
     fn consider(&mut self, set: u32, now: u16) {

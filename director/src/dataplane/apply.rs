@@ -66,7 +66,7 @@ impl Dataplane {
         let record = Backend { flags: 0, ..self.backends.get(id as usize) };
         // Only the word with the flags changes: whoever still holds the id sees an unused record of the same real server.
         self.backends.set(id as usize, &record, FLAGS_WORD);
-        self.quarantine.insert(id, self.sweeps.load(std::sync::atomic::Ordering::Relaxed));
+        self.quarantine.insert(id, self.sweeps);
     }
 
     fn clear_service(&mut self, id: u32) {

@@ -17,7 +17,7 @@ mod trial;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 
 use aya::Ebpf;
 use aya::maps::{Array, HashMap, MapData};
@@ -64,7 +64,7 @@ pub struct Dataplane {
     cpus: usize,
     /// Backends cleared, and the number of sweeps there had been then.
     quarantine: BTreeMap<u32, u64>,
-    sweeps: Arc<AtomicU64>,
+    sweeps: u64,
 }
 
 /// [`ServiceKey`] as aya wants it.
@@ -115,7 +115,7 @@ impl Dataplane {
             attached: BTreeMap::new(),
             cpus: aya::util::nr_cpus().map_err(|(what, error)| Error::File(what.into(), error))?,
             quarantine: BTreeMap::new(),
-            sweeps: Arc::new(AtomicU64::new(0)),
+            sweeps: 0,
             pins,
             shared,
             base,
@@ -158,7 +158,8 @@ impl Dataplane {
 
     /// Notes that a sweep has ended which [`FlowTable::sweep`] did elsewhere.
     pub fn swept(&mut self) {
-        let done = self.sweeps.fetch_add(1, Ordering::Relaxed) + 1;
+        self.sweeps += 1;
+        let done = self.sweeps;
         // One whole sweep must have begun after the backend was cleared; the one that was under way then does not count.
         self.quarantine.retain(|_, cleared| done < *cleared + 2);
     }

@@ -7,7 +7,7 @@ use anyhow::{Result, ensure};
 use tests::clients::{Curl, Load, Session};
 use tests::lab::{Config, Lab, Service};
 
-use crate::farm::{LOAD, WAYS, ensure_shares, everywhere, url, web, with_reals};
+use crate::farm::{self, LOAD, WAYS, ensure_shares, everywhere, url, web, with_reals};
 
 /// Long-lived connections to port 7 on every way, and loads on port 80.
 fn sessions(lab: &Lab) -> Result<Vec<Session>> {
@@ -40,8 +40,7 @@ fn finish(sessions: Vec<Session>) -> Result<()> {
 fn flows_stay_while_weights_change_under_load() -> Result<()> {
     let lab = Lab::builder().build()?;
     let _nginx = lab.nginx_everywhere()?;
-    let _echoes =
-        (1..=3).map(|number| lab.tcp_echo(&format!("real{number}"), 7)).collect::<Result<Vec<_>>>()?;
+    let _echoes = farm::tcp_echoes(&lab, 7)?;
     let director = lab.director(echo_and_web(&[1, 1, 1]))?;
     let sessions = sessions(&lab)?;
     let mut loads = Vec::new();
@@ -68,8 +67,7 @@ fn flows_stay_while_weights_change_under_load() -> Result<()> {
 fn a_drained_real_server_gets_nothing_new_and_keeps_what_it_has() -> Result<()> {
     let lab = Lab::builder().build()?;
     let _nginx = lab.nginx_everywhere()?;
-    let _echoes =
-        (1..=3).map(|number| lab.tcp_echo(&format!("real{number}"), 7)).collect::<Result<Vec<_>>>()?;
+    let _echoes = farm::tcp_echoes(&lab, 7)?;
     let director = lab.director(echo_and_web(&[1, 1, 1]))?;
     let sessions = sessions(&lab)?;
     for (name, vip, _) in WAYS {
@@ -125,8 +123,7 @@ fn reloads_under_load_fail_no_request() -> Result<()> {
 #[test]
 fn a_removed_real_servers_flows_end_at_once() -> Result<()> {
     let lab = Lab::builder().build()?;
-    let _echoes =
-        (1..=3).map(|number| lab.tcp_echo(&format!("real{number}"), 7)).collect::<Result<Vec<_>>>()?;
+    let _echoes = farm::tcp_echoes(&lab, 7)?;
     let config = |weights: &[u16]| {
         WAYS.into_iter().fold(Config::new(), |config, (name, vip, nat)| {
             let echo = with_reals(Service::tcp(name, vip, 7), vip, nat, weights);

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use anyhow::{Result, ensure};
 use tests::clients::Answers;
-use tests::lab::{Config, DIRECT_VIPS, NAT_VIPS, Service};
+use tests::lab::{Config, DIRECT_VIPS, Lab, NAT_VIPS, Service, TcpEcho, UdpEcho};
 
 /// The four ways through the director: a service's name, its VIP, and whether it is NAT.
 pub const WAYS: [(&str, &str, bool); 4] = [
@@ -45,6 +45,23 @@ pub fn with_reals(service: Service, vip: &str, nat: bool, weights: &[u16]) -> Se
 pub fn everywhere() -> Config {
     WAYS.into_iter()
         .fold(Config::new(), |config, (name, vip, nat)| config.service(web(name, vip, nat, &[1, 1, 1])))
+}
+
+/// A TCP echo server on each of real1, real2, real3.
+pub fn tcp_echoes(lab: &Lab, port: u16) -> Result<Vec<TcpEcho>> {
+    (1..=3).map(|number| lab.tcp_echo(&format!("real{number}"), port)).collect()
+}
+
+/// A UDP echo server on each of real1, real2, real3.
+pub fn udp_echoes(lab: &Lab, port: u16) -> Result<Vec<UdpEcho>> {
+    (1..=3).map(|number| lab.udp_echo(&format!("real{number}"), port)).collect()
+}
+
+/// The same UDP service on every way, by `rr`.
+pub fn datagrams_everywhere(port: u16) -> Config {
+    WAYS.into_iter().fold(Config::new(), |config, (name, vip, nat)| {
+        config.service(with_reals(Service::udp(name, vip, port), vip, nat, &[1, 1, 1]))
+    })
 }
 
 /// Fails unless every request was answered, and by each of real1, real2, real3 as often as it should have been, give or take.

@@ -7,7 +7,7 @@ use anyhow::{Result, ensure};
 use tests::clients::{Curl, Load, ask, fetch_from_port};
 use tests::lab::{Config, DIRECT_VIPS, Lab, NAT_VIPS, Service};
 
-use crate::farm::{WAYS, ensure_shares, everywhere, real, url, web, with_reals};
+use crate::farm::{self, WAYS, ensure_shares, everywhere, real, url, web, with_reals};
 
 /// Round robin counts on each CPU for itself.
 const RR_SLACK: u64 = 6;
@@ -84,12 +84,8 @@ fn load_passes_without_an_error() -> Result<()> {
 #[test]
 fn datagrams_are_answered() -> Result<()> {
     let lab = Lab::builder().build()?;
-    let _echoes =
-        (1..=3).map(|number| lab.udp_echo(&format!("real{number}"), 53)).collect::<Result<Vec<_>>>()?;
-    let config = WAYS.into_iter().fold(Config::new(), |config, (name, vip, nat)| {
-        config.service(with_reals(Service::udp(name, vip, 53), vip, nat, &[1, 1, 1]))
-    });
-    let _director = lab.director(config)?;
+    let _echoes = farm::udp_echoes(&lab, 53)?;
+    let _director = lab.director(farm::datagrams_everywhere(53))?;
     for (name, vip, _) in WAYS {
         let server = SocketAddr::new(vip.parse()?, 53);
         let mut seen = std::collections::BTreeSet::new();
@@ -107,12 +103,8 @@ fn datagrams_are_answered() -> Result<()> {
 #[test]
 fn datagrams_larger_than_the_mtu_arrive_whole() -> Result<()> {
     let lab = Lab::builder().build()?;
-    let _echoes =
-        (1..=3).map(|number| lab.udp_echo(&format!("real{number}"), 53)).collect::<Result<Vec<_>>>()?;
-    let config = WAYS.into_iter().fold(Config::new(), |config, (name, vip, nat)| {
-        config.service(with_reals(Service::udp(name, vip, 53), vip, nat, &[1, 1, 1]))
-    });
-    let _director = lab.director(config)?;
+    let _echoes = farm::udp_echoes(&lab, 53)?;
+    let _director = lab.director(farm::datagrams_everywhere(53))?;
     let question = "0123456789abcdef".repeat(500);
     for (name, vip, _) in WAYS {
         for _ in 0..4 {

@@ -8,7 +8,7 @@ use tests::clients::{Curl, Session};
 use tests::lab::{Config, Daemon, Lab, Service};
 use tests::wait;
 
-use crate::farm::{WAYS, everywhere, url, web, with_reals};
+use crate::farm::{self, WAYS, everywhere, url, web, with_reals};
 
 #[test]
 fn check_names_every_error_with_its_place() -> Result<()> {
@@ -95,8 +95,7 @@ fn in_force(director: &Daemon) -> Result<Vec<InForce>> {
 #[test]
 fn status_and_flows_tell_what_is() -> Result<()> {
     let lab = Lab::builder().build()?;
-    let _echoes =
-        (1..=3).map(|number| lab.tcp_echo(&format!("real{number}"), 7)).collect::<Result<Vec<_>>>()?;
+    let _echoes = farm::tcp_echoes(&lab, 7)?;
     let config = WAYS.into_iter().fold(Config::new(), |config, (name, vip, nat)| {
         config.service(with_reals(Service::tcp(name, vip, 7), vip, nat, &[1, 1, 1]))
     });

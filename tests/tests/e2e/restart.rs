@@ -9,7 +9,7 @@ use anyhow::{Context, Result, anyhow, ensure};
 use tests::clients::{Curl, Load, Session};
 use tests::lab::{Config, Daemon, Lab, Service};
 
-use crate::farm::{LOAD, WAYS, real, url, web, with_reals};
+use crate::farm::{self, LOAD, WAYS, real, url, web, with_reals};
 
 fn config() -> Config {
     WAYS.into_iter().fold(Config::new(), |config, (name, vip, nat)| {
@@ -22,8 +22,7 @@ fn config() -> Config {
 fn kills_and_restarts_under_load_cost_nothing() -> Result<()> {
     let lab = Lab::builder().build()?;
     let _nginx = lab.nginx_everywhere()?;
-    let _echoes =
-        (1..=3).map(|number| lab.tcp_echo(&format!("real{number}"), 7)).collect::<Result<Vec<_>>>()?;
+    let _echoes = farm::tcp_echoes(&lab, 7)?;
     let mut director = lab.director(config())?;
     let mut sessions = Vec::new();
     for (_, vip, _) in WAYS {
