@@ -175,6 +175,9 @@ pub mod backend_flag {
     pub const REACHABLE: u8 = 2;
     /// It takes new flows (a weight above 0, and up).
     pub const OPEN: u8 = 4;
+    /// A packet of one of its flows owes nothing but the note that the flow goes on: forwarding is direct, so there is no
+    /// reply's entry, and the service is not persistent, so there is no template.
+    pub const PLAIN: u8 = 8;
 }
 
 /// Destination MAC 6 bytes, source MAC 6, interface index 4, as two words: how a frame leaves.

@@ -5,7 +5,7 @@
 
 use aya_ebpf::bindings::{xdp_action, xdp_md};
 use director_ebpf::abi::{
-    ColdKind, ColdWords, FlowCold, Hop, Reason, Service, backend_flag, forward, proto, service_flag,
+    Backend, ColdKind, ColdWords, FlowCold, Hop, Reason, Service, backend_flag, forward, proto, service_flag,
 };
 use director_ebpf::flowword::{Val, kind};
 use director_ebpf::hash::{self, Tuple};
@@ -81,9 +81,9 @@ impl<F: Family> Arrival<F> {
     }
 }
 
-/// An IP packet that the fast path left.
+/// An IP packet that the fast path left. `unknown`: because its flow has no entry.
 #[inline(always)]
-pub fn packet<F: Family>(ctx: *mut xdp_md) -> Verdict {
+pub fn packet<F: Family>(ctx: *mut xdp_md, unknown: bool) -> Verdict {
     let mut arrival = Arrival::<F> {
         ctx,
         tuple: Tuple { src: F::NOWHERE, dst: F::NOWHERE, ports: 0, proto: 0 },
@@ -110,9 +110,11 @@ pub fn packet<F: Family>(ctx: *mut xdp_md) -> Verdict {
     if arrival.fragment == Fragment::Later {
         return later_fragment::<F>(&arrival);
     }
-    let verdict = recognize::<F>(&mut arrival);
-    if verdict != NO_VERDICT {
-        return verdict;
+    if !unknown {
+        let verdict = recognize::<F>(&mut arrival);
+        if verdict != NO_VERDICT {
+            return verdict;
+        }
     }
     if arrival.backend == 0 {
         let verdict = admit::<F>(&mut arrival);
@@ -297,7 +299,7 @@ fn suits<F: Family>(arrival: &Arrival<F>, id: u32) -> bool {
 fn file<F: Family>(arrival: &mut Arrival<F>) -> Verdict {
     let Some(backend) = BACKENDS.get(arrival.backend) else { return drop(Reason::DropInternal) };
     let nat = backend.forward == forward::NAT;
-    let replies = !nat || nat::note_reply::<F>(arrival, backend);
+    let replies = !nat || file_reply::<F>(arrival, backend);
     if !arrival.new {
         return NO_VERDICT;
     }
@@ -319,6 +321,13 @@ fn file<F: Family>(arrival: &mut Arrival<F>) -> Verdict {
         remember_client::<F>(arrival, service);
     }
     NO_VERDICT
+}
+
+/// Files the reply's entry, or refreshes it. Returns whether it is in.
+#[inline(always)]
+fn file_reply<F: Family>(arrival: &Arrival<F>, backend: &Backend) -> bool {
+    let hash = nat::reply_hash::<F>(arrival, backend);
+    nat::note_reply::<F>(arrival, hash).unwrap_or_else(|| nat::file_reply::<F>(arrival, backend, hash))
 }
 
 /// Files a client's entry. Returns whether there was a place.
@@ -445,9 +454,10 @@ fn cold<F: Family>(arrival: &Arrival<F>, kind: u8, hop: Hop) -> ColdWords {
     FlowCold::words(F::wide(src), F::wide(dst), *ports, kind, arrival.now, hop)
 }
 
-/// The hash of what the fragments of one datagram have in common.
-#[inline(always)]
+/// The hash of what the fragments of one datagram have in common. Not inlined, for the stack's sake.
+#[inline(never)]
 fn fragments_hash<F: Family>(arrival: &Arrival<F>) -> u64 {
+    let arrival = crate::opaque(arrival);
     let proto = u32::from(kind::FRAGMENT) << 8 | u32::from(arrival.protocol);
     let Tuple { src, dst, .. } = arrival.tuple;
     hash::flow(&HashKey, &Tuple { src, dst, ports: arrival.fragment_id, proto })

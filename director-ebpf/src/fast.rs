@@ -1,27 +1,29 @@
-//! The fast path: a packet of a known flow that changes nothing. One look at the flow table, one at the backend, and out.
+//! The fast path: a packet of a known flow that changes nothing but when the flow was last seen. One look at the flow table,
+//! one at the backend, and out.
 
-use director_ebpf::abi::{backend_flag, proto};
+use director_ebpf::abi::{Reason, backend_flag, proto};
 use director_ebpf::flowword::kind;
 use director_ebpf::hash::{self, Tuple};
 use director_ebpf::packet::{Fragment, Frame};
 use director_ebpf::state;
 
-use crate::Verdict;
 use crate::account::pass;
 use crate::family::Family;
 use crate::flow;
 use crate::forward::{self as out, Headers, nat};
 use crate::maps::{BACKENDS, HashKey};
 use crate::service;
+use crate::{NO_ENTRY, Verdict};
 
-use director_ebpf::abi::Reason;
+/// The flags of a backend that packets can be sent to.
+const FORWARDS: u8 = backend_flag::VALID | backend_flag::REACHABLE;
 
-/// The verdict, or None where the slow path must decide.
+/// The verdict, or [`NO_ENTRY`], or None where the slow path must decide for any other reason.
 #[inline(always)]
 pub fn packet<F: Family>(frame: Frame) -> Option<Verdict> {
     let src: F::A = frame.load(F::SOURCE)?;
     let dst: F::A = frame.load(F::SOURCE + size_of::<F::A>())?;
-    if !service::may_concern(&dst) && !service::may_concern(&src) {
+    if !service::may_concern(&dst, &src) {
         return Some(pass(Reason::PassNotOurs));
     }
     let upper = F::plain_upper(frame)?;
@@ -34,12 +36,14 @@ pub fn packet<F: Family>(frame: Frame) -> Option<Verdict> {
     let ports: u32 = l4.load(0)?;
     l4.load::<u64>(0)?;
     let tuple = Tuple { src, dst, ports, proto: u32::from(upper.protocol) };
-    let entry = flow::find(hash::flow(&HashKey, &tuple))?;
+    let Some(entry) = flow::find(hash::flow(&HashKey, &tuple)) else { return Some(NO_ENTRY) };
     let val = entry.val();
     let backend = BACKENDS.get(val.backend)?;
-    if backend.flags & backend_flag::VALID == 0 || entry.is_stale(flow::now()) {
+    if backend.flags & FORWARDS != FORWARDS {
         return None;
     }
+    let now = flow::now();
+    let stale = entry.is_stale(now);
     let headers = Headers { frame, l4, protocol: upper.protocol, fragment: Fragment::Whole };
     match val.kind {
         kind::CLIENT => {
@@ -48,11 +52,17 @@ pub fn packet<F: Family>(frame: Frame) -> Option<Verdict> {
             if after != val.state || reopens || F::unmapped(&backend.vip) != dst {
                 return None;
             }
+            if stale {
+                if backend.flags & backend_flag::PLAIN == 0 {
+                    return None; // more is owed once a tick than this flow's own time
+                }
+                entry.note(val.state, now);
+            }
             Some(out::to_real::<F>(&headers, val.backend, backend))
         }
         kind::REPLY => {
             let after = if tcp { state::after_real(val.state, flags) } else { val.state };
-            if after != val.state || !nat::is_from::<F>(&tuple, backend) {
+            if stale || after != val.state || !nat::is_from::<F>(&tuple, backend) {
                 return None;
             }
             Some(nat::send_reply::<F>(&headers, &entry, backend))

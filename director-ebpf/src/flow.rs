@@ -39,8 +39,8 @@ pub fn now() -> u32 {
 /// The entry of the flow with this hash.
 #[inline(always)]
 pub fn find(hash: u64) -> Option<Entry> {
-    match find_in(first_set(hash) & set_mask(), hash) {
-        None => find_in(second_set(hash) & set_mask(), hash),
+    match find_in(first(hash), hash) {
+        None => find_in(second(hash), hash),
         found => found,
     }
 }
@@ -49,10 +49,8 @@ pub fn find(hash: u64) -> Option<Entry> {
 #[inline(always)]
 pub fn find_cold(hash: u64) -> Option<Entry> {
     let index = (flow_find(hash) as u32).checked_sub(1)?;
-    let way = FLOWS.get_ptr_mut(index / WAYS)?.cast::<FlowWay>();
-    // SAFETY: a way of the set just looked up.
-    let way = unsafe { way.add((index % WAYS) as usize) };
-    // SAFETY: as above. The entry may have changed since, and may be changing now: as in `find`.
+    let way = way(index)?;
+    // SAFETY: a way of the map's. The entry may have changed since, and may be changing now: as in `find`.
     let (before, word, tag) = unsafe {
         (
             read_volatile(&raw const (*way).tag),
@@ -196,17 +194,20 @@ pub extern "C" fn flow_insert(hash: u64, word: u64, cold: *const ColdRecord) -> 
 
 #[inline(always)]
 fn insert_word(hash: u64, word: u64, cold: &ColdWords) -> bool {
-    let val = Val::unpack(word);
-    let (first, second) = (first_set(hash) & set_mask(), second_set(hash) & set_mask());
-    if insert_free(first, hash, word, cold) || insert_free(second, hash, word, cold) {
+    // Where the sets are is worked out each time: the stack has no room to remember it.
+    if insert_free(first(hash), hash, word, cold) || insert_free(second(hash), hash, word, cold) {
         return true;
     }
-    let victim = Victim::find(first, second, val.last_seen);
-    if victim.score == 0 || !victim.evict(word) {
+    let victim = Victim::find(hash, Val::unpack(word).last_seen);
+    if victim.score == 0 {
+        return false;
+    }
+    let Some(way) = way(victim.index) else { return false };
+    if !victim.evict(way, word) {
         return false;
     }
     count(if victim.score == EXPIRED { Reason::FlowEvictedExpired } else { Reason::FlowEvictedEmbryonic });
-    fill(victim.way, victim.index, hash, word, cold);
+    fill(way, victim.index, hash, word, cold);
     true
 }
 
@@ -225,13 +226,11 @@ pub extern "C" fn flow_has_room(hash: u64, now: u64) -> u64 {
 
 #[inline(always)]
 fn room(hash: u64, now: u32) -> bool {
-    let (first, second) = (first_set(hash) & set_mask(), second_set(hash) & set_mask());
-    has_free(first) || has_free(second) || Victim::find(first, second, now as u16).score != 0
+    has_free(first(hash)) || has_free(second(hash)) || Victim::find(hash, now as u16).score != 0
 }
 
 /// The entry that may give way, so far: the higher its score the sooner; 0 is none.
 struct Victim {
-    way: *mut FlowWay,
     tag: u64,
     word: u64,
     index: u32,
@@ -242,15 +241,15 @@ struct Victim {
 const EXPIRED: u32 = 1 << 20;
 
 impl Victim {
-    /// The one to go among two sets' entries.
+    /// The one to go for a flow with this hash.
     #[inline(always)]
-    fn find(first: u32, second: u32, now: u16) -> Victim {
-        let mut victim = Victim { way: core::ptr::null_mut(), tag: 0, word: 0, index: 0, score: 0 };
-        victim.consider(first, now);
-        victim.consider(second, now);
+    fn find(hash: u64, now: u16) -> Victim {
+        let mut victim = Victim { tag: 0, word: 0, index: 0, score: 0 };
+        victim.consider(first(hash), now);
+        victim.consider(second(hash), now);
         if victim.score == 0 {
-            victim.consider_expired(first, now);
-            victim.consider_expired(second, now);
+            victim.consider_expired(first(hash), now);
+            victim.consider_expired(second(hash), now);
         }
         victim
     }
@@ -258,11 +257,11 @@ impl Victim {
     /// Looks for an embryonic entry.
     #[inline(always)]
     fn consider(&mut self, set: u32, now: u16) {
-        each(set, |way, index, tag, word| {
+        each(set, |_, index, tag, word| {
             let val = Val::unpack(word);
             let score = u32::from(val.idle(now)) + 1;
             if tag > BUSY && val.state == state::EMBRYONIC && score > self.score {
-                *self = Victim { way, tag, word, index, score };
+                *self = Victim { tag, word, index, score };
             }
         });
     }
@@ -270,24 +269,24 @@ impl Victim {
     /// Looks for an entry past its timeout, or ended: the sweep removes those, but it may be late, or dead.
     #[inline(always)]
     fn consider_expired(&mut self, set: u32, now: u16) {
-        each(set, |way, index, tag, word| {
+        each(set, |_, index, tag, word| {
             if tag > BUSY && self.score == 0 && expired(Val::unpack(word), now) {
-                *self = Victim { way, tag, word, index, score: EXPIRED };
+                *self = Victim { tag, word, index, score: EXPIRED };
             }
         });
     }
 
     /// Takes its way for a new value; false if it was refreshed since it was looked at: then it stays.
     #[inline(always)]
-    fn evict(&self, word: u64) -> bool {
-        if !claim(self.way, self.tag) {
+    fn evict(&self, way: *mut FlowWay, word: u64) -> bool {
+        if !claim(way, self.tag) {
             return false;
         }
         // SAFETY: `way` points into a map value, and is ours while its tag is BUSY.
         unsafe {
-            let still = compare_and_swap(&raw mut (*self.way).val, self.word, word);
+            let still = compare_and_swap(&raw mut (*way).val, self.word, word);
             if !still {
-                write_volatile(&raw mut (*self.way).tag, self.tag);
+                write_volatile(&raw mut (*way).tag, self.tag);
             }
             still
         }
@@ -357,6 +356,25 @@ fn each(set: u32, mut f: impl FnMut(*mut FlowWay, u32, u64, u64)) {
         }
         i += 1;
     }
+}
+
+/// The set where a flow is looked for first.
+#[inline(always)]
+fn first(hash: u64) -> u32 {
+    first_set(hash) & set_mask()
+}
+
+/// The set where it may be instead.
+#[inline(always)]
+fn second(hash: u64) -> u32 {
+    second_set(hash) & set_mask()
+}
+
+/// The way with this index among all.
+#[inline(always)]
+fn way(index: u32) -> Option<*mut FlowWay> {
+    // SAFETY: a way of the set looked up.
+    ways(index / WAYS).map(|ways| unsafe { ways.add((index % WAYS) as usize) })
 }
 
 #[inline(always)]

@@ -1,19 +1,23 @@
 //! Which service a packet is for.
 
-use director_ebpf::abi::{Addr, Service, ServiceKey, service_flag};
+use director_ebpf::abi::{Addr, AddrFilter, Service, ServiceKey, service_flag};
 use director_ebpf::hash::{Words, filter_bit};
 
 use crate::family::Family;
 use crate::maps::{ADDR_FILTER, SERVICE_KEYS, SERVICES};
 
-/// Whether an address may be a VIP, or a real server behind NAT. False positives are possible, false negatives are not.
+/// Whether either end of a packet may be a VIP, or a real server behind NAT. False positives are possible, false negatives are
+/// not.
 #[inline(always)]
-pub fn may_concern<A: Words>(addr: &A) -> bool {
+pub fn may_concern<A: Words>(dst: &A, src: &A) -> bool {
+    let Some(filter) = ADDR_FILTER.get(0) else { return true };
+    has(filter, dst) || has(filter, src)
+}
+
+#[inline(always)]
+fn has<A: Words>(filter: &AddrFilter, addr: &A) -> bool {
     let (word, mask) = filter_bit(addr);
-    match ADDR_FILTER.get(0) {
-        Some(filter) => filter[word] & mask != 0,
-        None => true,
-    }
+    filter[word] & mask != 0
 }
 
 /// The service of a VIP, a protocol and a port (in network byte order): the one that names the port, else the one for any.

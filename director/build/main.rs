@@ -20,7 +20,14 @@ fn main() {
 fn build(out: &std::path::Path) -> Result<(), String> {
     let toolchain = toolchain::find()?;
     let target = out.join("bpf");
-    let mut flags = vec!["-Cdebuginfo=2", "-Cpanic=abort", "-Ctarget-cpu=v3", "-Clink-arg=--btf"];
+    let mut flags = vec![
+        "-Cdebuginfo=2",
+        "-Cpanic=abort",
+        "-Ctarget-cpu=v3",
+        "-Clink-arg=--btf",
+        // Small copies and fills become a few stores. bpf-linker has them call functions that go byte by byte.
+        "-Clink-arg=--disable-expand-memcpy-in-order",
+    ];
     // The project's own lint run: what the compiler says of the program is otherwise seen by nobody.
     println!("cargo:rerun-if-env-changed=DIRECTOR_DENY_WARNINGS");
     if std::env::var_os("DIRECTOR_DENY_WARNINGS").is_some() {

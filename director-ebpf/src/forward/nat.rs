@@ -81,7 +81,7 @@ fn reply_ports<F: Family>(arrival: &Arrival<F>, backend: &Backend) -> u32 {
 
 /// The hash that a reply to this flow will have.
 #[inline(never)]
-fn reply_hash<F: Family>(arrival: &Arrival<F>, backend: &Backend) -> u64 {
+pub fn reply_hash<F: Family>(arrival: &Arrival<F>, backend: &Backend) -> u64 {
     let (arrival, backend) = (crate::opaque(arrival), crate::opaque(backend));
     let tuple = Tuple {
         src: F::unmapped(&backend.addr),
@@ -114,28 +114,26 @@ pub fn reply_is_free<F: Family>(arrival: &Arrival<F>, id: u32, backend: &Backend
     }
 }
 
-/// Files the reply's entry, or refreshes it: same state and time as the client's, and the way back. Returns whether it is in.
+/// Refreshes the reply's entry: same state and time as the client's, and the way back. Returns whether it is in; None where
+/// there is none, and [`file_reply`] is to be called. (Not from here: the stack would hold both.)
 #[inline(never)]
-pub fn note_reply<F: Family>(arrival: &Arrival<F>, backend: &Backend) -> bool {
-    let (arrival, backend) = (crate::opaque(arrival), crate::opaque(backend));
-    let hash = reply_hash::<F>(arrival, backend);
-    let Some(hop) = way_back(arrival.frame()) else { return false };
-    if let Some(entry) = flow::find_cold(hash) {
-        if entry.val().backend == arrival.backend {
-            entry.note(arrival.state, arrival.now);
-            if let Some(cold) = entry.cold() {
-                cold.set_hop(hop);
-            }
-            return true;
-        }
-        return false; // it was over, and another flow has the tuple by now
+pub fn note_reply<F: Family>(arrival: &Arrival<F>, hash: u64) -> Option<bool> {
+    let arrival = crate::opaque(arrival);
+    let Some(hop) = way_back(arrival.frame()) else { return Some(false) };
+    let entry = flow::find_cold(hash)?;
+    if entry.val().backend != arrival.backend {
+        return Some(false); // it was over, and another flow has the tuple by now
     }
-    file_reply::<F>(arrival, backend, hash)
+    entry.note(arrival.state, arrival.now);
+    if let Some(cold) = entry.cold() {
+        cold.set_hop(hop);
+    }
+    Some(true)
 }
 
-/// Files a reply's entry.
+/// Files a reply's entry. Returns whether it is in.
 #[inline(never)]
-fn file_reply<F: Family>(arrival: &Arrival<F>, backend: &Backend, hash: u64) -> bool {
+pub fn file_reply<F: Family>(arrival: &Arrival<F>, backend: &Backend, hash: u64) -> bool {
     let (arrival, backend) = (crate::opaque(arrival), crate::opaque(backend));
     let Some(hop) = way_back(arrival.frame()) else { return false };
     let src = F::wide(&F::unmapped(&backend.addr));

@@ -112,6 +112,9 @@ pub(super) fn backend_record(
             flags |= abi::backend_flag::OPEN;
         }
     }
+    if service.forward == Forward::Direct && service.persistence.is_none() {
+        flags |= abi::backend_flag::PLAIN;
+    }
     let (mac, source_mac, ifindex) = match (real.hop, before) {
         (Some(hop), _) => (hop.mac, hop.source_mac, hop.ifindex),
         (None, Some(before)) => (before.mac, before.source_mac, before.ifindex),

@@ -193,7 +193,7 @@ fn a_service_without_real_servers_refuses_or_drops() -> Result<()> {
         ensure!(refused.status.code() == Some(7), "{name}: curl ended with {}", refused.status);
         ensure!(start.elapsed() < Duration::from_secs(3), "{name}: refused only after {:?}", start.elapsed());
         let dropped =
-            lab.client().command("curl").args(["-s", "-g", "--max-time", "1", &url(vip, 82)]).output()?;
+            lab.client().command("curl").args(["-s", "-g", "--max-time", "0.5", &url(vip, 82)]).output()?;
         ensure!(dropped.status.code() == Some(28), "{name}: curl ended with {}", dropped.status);
         let error = ask(lab.client(), SocketAddr::new(vip.parse()?, 53), "anyone?").unwrap_err();
         ensure!(format!("{error:#}").contains("refused"), "{name}: no ICMP port unreachable: {error:#}");

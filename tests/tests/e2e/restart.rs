@@ -31,9 +31,9 @@ fn kills_and_restarts_under_load_cost_nothing() -> Result<()> {
         }
     }
     let mut loads = Vec::new();
-    for (_, vip, _) in WAYS {
+    for (name, vip, _) in WAYS {
         let load = Load::new(&url(vip, 80), LOAD + LOAD).connections(6).threads(1);
-        loads.push(load.close().start(lab.client())?);
+        loads.push((name, load.close().start(lab.client())?));
     }
     // wrk does not time how long connecting takes; these do.
     let over = AtomicBool::new(false);
@@ -45,13 +45,19 @@ fn kills_and_restarts_under_load_cost_nothing() -> Result<()> {
         restarted.and(connected?)
     })?;
     ensure!(connected > 20, "only {connected} connections were made meanwhile");
-    for load in loads {
-        load.finish()?.ensure_clean()?;
+    for (name, load) in loads {
+        let clean = load.finish()?.ensure_clean();
+        clean.with_context(|| format!("{name}; the director counted {:#}", counted(&director)))?;
     }
     for session in sessions {
         session.finish()?.ensure_whole()?;
     }
     Ok(())
+}
+
+/// What the director says it passed and dropped, for whoever reads why a test failed.
+fn counted(director: &Daemon) -> serde_json::Value {
+    director.status().map_or_else(|error| format!("{error:#}").into(), |status| status["reasons"].clone())
 }
 
 fn restart_often(director: &mut Daemon) -> Result<()> {

@@ -51,6 +51,11 @@ fn a_record_says_what_the_service_says() {
     assert_eq!((record.rule, record.proto), (abi::index_rule::FLOW_HASH, abi::proto::TCP));
     assert_eq!(record.flags, 15);
     assert_eq!(record.persist_prefix, 120);
+    assert_eq!(
+        world.observed.backends[&1].flags & abi::backend_flag::PLAIN,
+        0,
+        "its flows refresh templates"
+    );
     assert_eq!(record.persist_ticks, 586);
     assert_eq!((record.syn_ticks, record.close_ticks), (59, 10));
     assert_eq!(table_range(record.table).len(), 61);
@@ -97,7 +102,8 @@ fn a_lost_next_hop_keeps_its_last_mac_without_use() {
     web.reals[0].hop = None;
     world.settle(&desired(std::slice::from_ref(&web)));
     let backend = &world.observed.backends[&1];
-    assert_eq!((backend.mac, backend.flags), (hop(1).mac, abi::backend_flag::VALID));
+    let flags = abi::backend_flag::VALID | abi::backend_flag::PLAIN;
+    assert_eq!((backend.mac, backend.flags), (hop(1).mac, flags));
     assert_eq!(world.observed.devices, BTreeSet::from([hop(2).ifindex]), "its interface may be gone");
     web.reals[1].hop = None;
     world.settle(&desired(&[web]));
