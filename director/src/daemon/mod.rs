@@ -102,10 +102,11 @@ async fn live(options: &Options, config: Config) -> Result<()> {
             .with_context(|| format!("cannot create {}", directory.display()))?;
     }
     let _lock = Lock::for_socket(&socket)?;
+    // Before anything there is touched: opening sweeps the flow table.
+    let _pins_lock = Lock::for_pins(&Dataplane::directory(&options.pins)?)?;
     let worker =
         Worker::start(dataplane::Options { pins: options.pins.clone(), limits: config.limits }).await?;
     let opened = worker.ask(open_state).await??;
-    let _pins_lock = Lock::for_pins(&opened.pins)?;
     if !limits::alike(&opened.units.limits, &config.limits) {
         tracing::warn!(
             "limits: the data plane keeps those it was made with ({:?}); `director stop --detach` makes way for new ones",
@@ -203,12 +204,11 @@ struct Opened {
     units: Units,
     table: Arc<FlowTable>,
     observed: Observed,
-    pins: PathBuf,
 }
 
 fn open_state(dataplane: &mut Dataplane) -> Result<Opened, dataplane::Error> {
     let (units, table) = (dataplane.units(), dataplane.flows());
-    Ok(Opened { units, table, observed: dataplane.observe()?, pins: dataplane.pins().to_owned() })
+    Ok(Opened { units, table, observed: dataplane.observe()? })
 }
 
 /// Keeps next hops known, whatever happens to those who look for them.

@@ -58,7 +58,7 @@ pub(super) struct Attached {
     pub(super) attachment: Attachment,
     mac: [u8; 6],
     /// The instance; dropping it does no harm, the link holds the program.
-    _ebpf: Ebpf,
+    ebpf: Ebpf,
     link: PinnedLink,
 }
 
@@ -82,27 +82,37 @@ impl Dataplane {
     pub fn attach(&mut self, interface: &str) -> Result<Attachment, Error> {
         let own = own(interface)?;
         object::restore_pins(&self.keeper, &self.pins)?;
-        if let Some(attached) = self.attached.remove(interface)
-            && attached.attachment.ifindex == own.ifindex
-            && attached.mac == own.mac
-        {
-            let path = pin(&self.pins, interface, attached.attachment.mode);
-            let attached = attached.pinned_at(&path)?;
-            let attachment = attached.attachment.clone();
-            self.attached.insert(interface.into(), attached);
-            return Ok(attachment);
-        }
-        let mut ebpf = object::load(&self.pins, &self.shared, Some(own))?;
+        let same =
+            |attached: &Attached| attached.attachment.ifindex == own.ifindex && attached.mac == own.mac;
+        let (mut ebpf, before) = match self.attached.remove(interface).filter(same) {
+            Some(attached) => {
+                let path = pin(&self.pins, interface, attached.attachment.mode);
+                let attached = attached.pinned_at(&path)?;
+                (attached.ebpf, Some(attached.attachment))
+            }
+            None => (object::load(&self.pins, &self.shared, Some(own))?, None),
+        };
         let program = object::program(&mut ebpf, "director")?;
-        let (link, mode, replaced) = match replace(program, &self.pins, interface)? {
-            Some((link, mode)) => (link, mode, true),
+        // Where its own program is there already, the kernel just says whether the link still holds: someone may have cut it.
+        let (link, attachment) = match replace(program, &self.pins, interface)? {
+            Some((link, mode)) => {
+                let replaced = |mode| Attachment {
+                    interface: interface.into(),
+                    ifindex: own.ifindex,
+                    mode,
+                    replaced: true,
+                };
+                (link, before.unwrap_or_else(|| replaced(mode)))
+            }
             None => {
                 let (link, mode) = attach_new(program, &self.pins, interface, own.ifindex)?;
-                (link, mode, false)
+                (
+                    link,
+                    Attachment { interface: interface.into(), ifindex: own.ifindex, mode, replaced: false },
+                )
             }
         };
-        let attachment = Attachment { interface: interface.into(), ifindex: own.ifindex, mode, replaced };
-        let attached = Attached { attachment: attachment.clone(), mac: own.mac, _ebpf: ebpf, link };
+        let attached = Attached { attachment: attachment.clone(), mac: own.mac, ebpf, link };
         self.attached.insert(interface.into(), attached);
         Ok(attachment)
     }
@@ -183,11 +193,12 @@ fn replace(program: &mut Xdp, pins: &Path, interface: &str) -> Result<Option<(Pi
                 let pinned = PinnedLink::from_pin(&path).map_err(|error| Error::Load(error.to_string()))?;
                 return Ok(Some((pinned, mode)));
             }
-            // The interface went away, and came back as another one: its link is dead (net/core/dev.c, bpf_xdp_link_update).
+            // The interface went away and came back as another one, or someone detached the link: it is dead (net/core/dev.c,
+            // bpf_xdp_link_update).
             Err(ProgramError::SyscallError(error))
                 if error.io_error.raw_os_error() == Some(libc::ENOLINK) =>
             {
-                tracing::warn!(interface, "the pinned link's interface is gone; attaching anew");
+                tracing::warn!(interface, "the pinned link holds no interface any more; attaching anew");
                 remove_pin(&path)?;
             }
             // The old program goes on.

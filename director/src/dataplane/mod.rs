@@ -82,6 +82,14 @@ struct Filter(abi::AddrFilter);
 unsafe impl aya::Pod for Filter {}
 
 impl Dataplane {
+    /// Makes the directory in which pins lie, in the bpf file system, and says where it is.
+    ///
+    /// # Errors
+    /// No bpf file system, no permission.
+    pub fn directory(pins: &Path) -> Result<PathBuf, Error> {
+        object::directory(pins)
+    }
+
     /// Opens the data plane: takes over the pinned maps with all their flows, or creates them. Attached programs go on
     /// running; [`Dataplane::attach`] replaces them.
     ///

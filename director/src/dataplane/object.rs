@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use aya::maps::{Array, Map, MapData, MapError};
-use aya::programs::Xdp;
+use aya::programs::{ProgramError, Xdp};
 use aya::{Ebpf, EbpfError, EbpfLoader};
 use director_ebpf::abi::{self, ABI_VERSION, Meta, Reason, maps};
 use director_ebpf::hash::KEY_WORDS;
@@ -224,8 +224,10 @@ pub fn load(pins: &Path, shared: &Shared, own: Option<Own>) -> Result<Ebpf, Erro
 /// Loads one program of the object into the kernel.
 pub fn program<'a>(ebpf: &'a mut Ebpf, name: &str) -> Result<&'a mut Xdp, Error> {
     let program: &mut Xdp = ebpf.program_mut(name).ok_or_else(|| missing(name))?.try_into()?;
-    program.load().map_err(|error| Error::Load(chain(&error)))?;
-    Ok(program)
+    match program.load() {
+        Ok(()) | Err(ProgramError::AlreadyLoaded) => Ok(program),
+        Err(error) => Err(Error::Load(chain(&error))),
+    }
 }
 
 /// Reads the clock.

@@ -162,6 +162,24 @@ fn what_someone_else_removes_comes_back() -> Result<()> {
 }
 
 #[test]
+fn a_link_that_someone_cuts_is_made_again() -> Result<()> {
+    let lab = Lab::builder().build()?;
+    let _nginx = lab.nginx_everywhere()?;
+    let director = lab.director(everywhere())?;
+    let link = director.pins().join("v1").join("link-eth0-native");
+    let cut = std::process::Command::new("bpftool").args(["link", "detach", "pinned"]).arg(&link).status()?;
+    ensure!(cut.success(), "bpftool: {cut}");
+    let log = |words: &str| director.log().contains(words);
+    wait::until("another link", Duration::from_secs(15), || Ok(log("attaching anew").then_some(())))?;
+    ensure!(director.status()?["interfaces"][0]["mode"] == "native", "{}", director.log());
+    for (name, vip, _) in WAYS {
+        let answers = Curl::new(&url(vip, 80), 9).run(lab.client())?;
+        ensure!(answers.failed == 0 && answers.by_real.len() == 3, "{name}: {answers}");
+    }
+    Ok(())
+}
+
+#[test]
 fn a_second_daemon_refuses_to_start() -> Result<()> {
     let lab = Lab::builder().reals(1).build()?;
     let _nginx = lab.nginx_everywhere()?;

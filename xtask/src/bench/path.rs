@@ -5,10 +5,11 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::process::Stdio;
 use std::time::Duration;
 
 use ::tests::clients::Load;
-use ::tests::lab::{Config, DIRECT_VIPS, Lab, NAT_VIPS, Service};
+use ::tests::lab::{Config, DIRECT_VIPS, Lab, NAT_VIPS, Process, Service};
 use ::tests::wait;
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
@@ -112,7 +113,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
 fn measure(way: Way, director: &std::path::Path, load: Duration, figures: &mut Figures) -> Result<()> {
     let lab = super::lab::build(Lab::builder().reals(1))?;
     let _nginx = lab.nginx("real1")?;
-    let _iperf = lab.host("real1").spawn(&["iperf3", "--server"])?;
+    let _iperf = Process::start(lab.host("real1").command("iperf3").arg("--server").stdout(Stdio::null()))?;
     let daemon =
         if way == Way::Without { None } else { Some(lab.director_from(director, config(&lab, way))?) };
     if let Some(daemon) = &daemon {
