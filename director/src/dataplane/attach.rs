@@ -198,8 +198,8 @@ fn replace(program: &mut Xdp, pins: &Path, interface: &str) -> Result<Option<(Pi
             Err(ProgramError::SyscallError(error))
                 if error.io_error.raw_os_error() == Some(libc::ENOLINK) =>
             {
-                tracing::warn!(interface, "the pinned link holds no interface any more; attaching anew");
                 remove_pin(&path)?;
+                tracing::warn!(interface, "the pinned link holds no interface any more; attaching anew");
             }
             // The old program goes on.
             Err(error) => return Err(error.into()),

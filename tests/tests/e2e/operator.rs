@@ -169,8 +169,9 @@ fn a_link_that_someone_cuts_is_made_again() -> Result<()> {
     let link = director.pins().join("v1").join("link-eth0-native");
     let cut = std::process::Command::new("bpftool").args(["link", "detach", "pinned"]).arg(&link).status()?;
     ensure!(cut.success(), "bpftool: {cut}");
-    let log = |words: &str| director.log().contains(words);
-    wait::until("another link", Duration::from_secs(15), || Ok(log("attaching anew").then_some(())))?;
+    wait::until("another link", Duration::from_secs(15), || {
+        Ok((director.log().contains("attaching anew") && link.exists()).then_some(()))
+    })?;
     ensure!(director.status()?["interfaces"][0]["mode"] == "native", "{}", director.log());
     for (name, vip, _) in WAYS {
         let answers = Curl::new(&url(vip, 80), 9).run(lab.client())?;
