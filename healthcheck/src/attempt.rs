@@ -91,7 +91,11 @@ impl Attempt {
     ///
     /// # Errors
     /// As [`Attempt::tcp`], and those of TLS.
-    pub async fn stream(&mut self, tls: Option<&Tls>, protocols: &[&str]) -> Result<Box<dyn Stream>, Failure> {
+    pub async fn stream(
+        &mut self,
+        tls: Option<&Tls>,
+        protocols: &[&str],
+    ) -> Result<Box<dyn Stream>, Failure> {
         let stream = self.tcp().await?;
         match tls {
             None => Ok(Box::new(stream)),

@@ -4,6 +4,8 @@ use std::fmt;
 use std::io;
 use std::time::Duration;
 
+use tokio_rustls::rustls;
+
 /// What came of one probe.
 #[derive(Clone, Debug)]
 pub struct Outcome {
@@ -121,6 +123,10 @@ impl std::error::Error for Failure {}
 impl From<io::Error> for Failure {
     fn from(error: io::Error) -> Failure {
         use io::ErrorKind::*;
+        // TLS hands its own errors up in those of the stream.
+        if let Some(error) = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()) {
+            return Failure::Tls(crate::tls::words(error));
+        }
         match error.kind() {
             ConnectionRefused => Failure::Refused,
             ConnectionReset | ConnectionAborted | BrokenPipe | UnexpectedEof => Failure::Closed,
