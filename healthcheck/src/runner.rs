@@ -1,0 +1,1 @@
+//! Runs many probes on time.
