@@ -62,7 +62,7 @@ impl fmt::Display for Pattern {
 }
 
 /// A password, a token, a key.
-#[derive(Clone, PartialEq, Eq, Hash)]
+#[derive(Clone, Default, PartialEq, Eq, Hash)]
 pub struct Secret(String);
 
 impl Secret {

@@ -62,3 +62,50 @@ impl Verdict {
         Some(says)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LIMITS: Limits = Limits { rise: 2, fall: 3 };
+
+    /// `+` for a success, `-` for a failure; the states afterwards: `?`, `u`, `d`.
+    fn states(start: State, outcomes: &str) -> String {
+        let mut verdict = Verdict::new(start);
+        let letter = |outcome| {
+            let before = verdict.state();
+            let changed = verdict.take(outcome == '+', LIMITS);
+            assert_eq!(changed.is_some(), before != verdict.state());
+            match verdict.state() {
+                State::Unknown => '?',
+                State::Up => 'u',
+                State::Down => 'd',
+            }
+        };
+        outcomes.chars().map(letter).collect()
+    }
+
+    #[test]
+    fn only_outcomes_in_a_row_count() {
+        for (start, outcomes, after) in [
+            (State::Unknown, "++", "?u"),
+            (State::Unknown, "---", "??d"),
+            (State::Unknown, "+--+-++", "??????u"),
+            (State::Up, "--+---", "uuuuud"),
+            (State::Down, "+-+-++", "dddddu"),
+            (State::Up, "+++", "uuu"),
+        ] {
+            assert_eq!(states(start, outcomes), after, "{start:?} {outcomes}");
+        }
+    }
+
+    #[test]
+    fn it_is_changing_while_something_speaks_against_it() {
+        let mut verdict = Verdict::new(State::Up);
+        assert!(!verdict.is_changing());
+        verdict.take(false, LIMITS);
+        assert!(verdict.is_changing());
+        verdict.take(true, LIMITS);
+        assert!(!verdict.is_changing());
+    }
+}

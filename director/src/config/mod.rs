@@ -9,7 +9,9 @@
 //! persistence (with it a timeout of 5m, and every client by itself), the timeouts of [`crate::model::Timeouts`],
 //! `unserved: drop`, `sloppy: false`, a real server's `weight: 1`.
 
+mod check;
 mod draft;
+mod health;
 mod later;
 mod net;
 mod problem;
@@ -19,6 +21,7 @@ mod scalar;
 mod sections;
 mod tree;
 mod values;
+mod watching;
 mod yaml;
 
 use std::fmt;

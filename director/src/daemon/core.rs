@@ -1,7 +1,7 @@
 //! The one task that decides: it holds the configuration and the overrides, follows next hops, and has the data plane
 //! follow them all. Requests and changes come one after another, so nothing here needs a lock.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -10,6 +10,8 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result};
 use tokio::sync::{mpsc, oneshot, watch};
 
+use super::events::News;
+use super::health::Health;
 use super::inherited::Inherited;
 use super::interfaces::Interfaces;
 use super::limits;
@@ -21,8 +23,10 @@ use crate::api::server::Refusal;
 use crate::api::types::{Reloaded, Weighed, WeightRequest};
 use crate::config::{self, Loaded};
 use crate::dataplane::{Dataplane, Error};
-use crate::model::{Config, Vip};
-use crate::pool::{self, Desired, NextHops};
+use healthcheck::State;
+
+use crate::model::{Config, Fallback, Vip};
+use crate::pool::{self, Desired, NextHops, RealKey, Serving, Standings};
 use crate::reconcile::{self, Plan, Units};
 use crate::takeover;
 
@@ -67,6 +71,9 @@ pub(super) struct Setup {
     pub(super) avoid: watch::Sender<Arc<BTreeSet<IpAddr>>>,
     /// Why next hops are not followed at the moment.
     pub(super) resolver: watch::Receiver<Option<String>>,
+    pub(super) health: Arc<Health>,
+    /// Real servers that a predecessor had in the pool.
+    pub(super) in_pool: HashSet<RealKey>,
 }
 
 /// The task's state.
@@ -77,6 +84,10 @@ pub(super) struct Core {
     view: watch::Sender<Arc<View>>,
     interfaces: Interfaces,
     problems: Problems,
+    /// What services make of their real servers' health.
+    serving: HashMap<String, Serving>,
+    /// Changes of real servers' health.
+    changes: watch::Receiver<u64>,
 }
 
 impl Core {
@@ -85,7 +96,11 @@ impl Core {
         let config = Arc::new(in_force(setup.config.clone(), &setup.units));
         let (view, _) = watch::channel(Arc::new(View::new(Arc::clone(&config), setup.units)));
         let (interfaces, problems) = (Interfaces::new(setup.worker.clone()), Problems::default());
-        let mut core = Core { setup, config, inherited, view, interfaces, problems };
+        let (serving, changes) = (HashMap::new(), setup.health.changes());
+        let mut core = Core { setup, config, inherited, view, interfaces, problems, serving, changes };
+        // Who served before goes on until checks say otherwise: a restart takes nobody out.
+        let in_pool = std::mem::take(&mut core.setup.in_pool);
+        core.watch(&in_pool);
         let fresh = core.announce_addresses();
         // Attaching first: it puts this version's program over the maps that a predecessor filled.
         core.interfaces.add(&core.config.interfaces).await?;
@@ -102,6 +117,11 @@ impl Core {
         self.view.subscribe()
     }
 
+    /// What is known of real servers' health.
+    pub(super) fn health(&self) -> Arc<Health> {
+        Arc::clone(&self.setup.health)
+    }
+
     /// Follows whatever changes until it shall end; then gives its state back.
     pub(super) async fn run(mut self, mut requests: mpsc::Receiver<Request>) -> Core {
         let mut repair = tokio::time::interval(REPAIR_EVERY);
@@ -109,6 +129,7 @@ impl Core {
         repair.reset();
         let mut settled = Instant::now();
         loop {
+            let step = pool::next_step(&self.config, &self.setup.health.standings(), Instant::now());
             tokio::select! {
                 request = requests.recv() => match request {
                     Some(Request::Reload(reply)) => drop(reply.send(self.reload().await)),
@@ -119,6 +140,8 @@ impl Core {
                     self.follow(Why::Changed).await;
                     settled = Instant::now() + BETWEEN_HOPS;
                 }
+                Ok(()) = self.changes.changed() => self.follow(Why::Changed).await,
+                () = at(step) => self.follow(Why::Changed).await,
                 _ = repair.tick() => {
                     let (changed, problems) = self.interfaces.repair(&self.config.interfaces).await;
                     self.problems.interfaces = problems;
@@ -172,7 +195,10 @@ impl Core {
         let attached = self.interfaces.add(&config.interfaces).await;
         attached.map_err(|error| unchanged(failed(&error)))?;
         let surroundings = surroundings(&self.config, &config);
+        let unchecked = unchecked(&self.config);
         self.config = Arc::new(in_force(config, &self.setup.units));
+        // Who served unchecked goes on until the new checks say otherwise.
+        self.watch(&unchecked);
         let fresh = self.announce_addresses();
         self.await_first_hops(&fresh).await;
         let reconciled = self.reconcile(Why::Changed).await;
@@ -244,7 +270,11 @@ impl Core {
     /// Tells the resolver of next hops who they are wanted for; returns those it has not been told of before.
     fn announce_addresses(&self) -> BTreeSet<IpAddr> {
         let reals = self.config.services.iter().flat_map(|service| &service.reals).map(|real| real.address);
-        let wanted: BTreeSet<IpAddr> = reals.collect();
+        let fallbacks = self.config.services.iter().filter_map(|service| match service.health.fallback {
+            Some(Fallback::Real { address, .. }) => Some(address),
+            _ => None,
+        });
+        let wanted: BTreeSet<IpAddr> = reals.chain(fallbacks).collect();
         let before = self.setup.wanted.send_replace(Arc::new(wanted.clone()));
         self.setup.avoid.send_replace(Arc::new(self.config.vips.iter().map(|vip| vip.address).collect()));
         wanted.difference(&before).copied().collect()
@@ -256,7 +286,8 @@ impl Core {
             return;
         }
         let hops = self.inherited.merge(Instant::now(), &self.setup.hops.borrow());
-        let awaited = pool::desired(&self.config, &self.setup.saved.overrides, &hops).awaited(fresh);
+        let standings = self.setup.health.standings();
+        let awaited = self.desired(&standings, &hops).awaited(fresh);
         if awaited.is_empty() {
             return;
         }
@@ -276,7 +307,9 @@ impl Core {
     async fn reconcile(&mut self, why: Why) -> Result<usize> {
         let old_news = !self.setup.hops.has_changed().unwrap_or(false) && self.problems.maps.is_empty();
         let hops = self.inherited.merge(Instant::now(), &self.setup.hops.borrow_and_update());
-        let desired = Arc::new(pool::desired(&self.config, &self.setup.saved.overrides, &hops));
+        let standings = self.setup.health.standings();
+        self.serve(&standings);
+        let desired = Arc::new(self.desired(&standings, &hops));
         let job = {
             let desired = Arc::clone(&desired);
             move |dataplane: &mut Dataplane| bring_about(dataplane, &desired)
@@ -290,9 +323,43 @@ impl Core {
             let view = Arc::make_mut(view);
             view.config = Arc::clone(&self.config);
             view.desired = desired;
+            view.serving.clone_from(&self.serving);
             view.placements = plan.placements;
         });
         Ok(operations)
+    }
+
+    /// Has the checks of the configuration run. `assumed_up`: new ones that count as up until their first verdict.
+    fn watch(&self, assumed_up: &HashSet<RealKey>) {
+        let assumed = |key: &RealKey| if assumed_up.contains(key) { State::Up } else { State::Unknown };
+        self.setup.health.follow(&self.config, &HashMap::new(), assumed);
+    }
+
+    fn desired(&self, standings: &Standings, hops: &NextHops) -> Desired {
+        let health = pool::Health { standings, serving: &self.serving, now: Instant::now() };
+        pool::desired(&self.config, &self.setup.saved.overrides, health, hops)
+    }
+
+    /// Finds out which services their fallback serves, and tells of changes.
+    fn serve(&mut self, standings: &Standings) {
+        let serving = pool::serving(&self.config, &self.setup.saved.overrides, standings, &self.serving);
+        for service in &self.config.services {
+            let before = self.serving.get(&service.name).copied().unwrap_or_default();
+            let after = serving.get(&service.name).copied().unwrap_or_default();
+            if before != after {
+                let (from, to) = (mode(before), mode(after));
+                let reason =
+                    format!("quorum {}, {} real servers", service.health.quorum, service.reals.len());
+                self.setup.health.events().push(News {
+                    service: service.name.clone(),
+                    real: None,
+                    from,
+                    to,
+                    reason,
+                });
+            }
+        }
+        self.serving = serving;
     }
 
     /// Adds VIPs that are missing, and removes those of the director's that are not configured any more.
@@ -354,6 +421,29 @@ async fn changed(
 ) -> Result<(), watch::error::RecvError> {
     tokio::time::sleep_until(settled.into()).await;
     hops.changed().await
+}
+
+/// At a moment; never without one.
+async fn at(moment: Option<Instant>) {
+    match moment {
+        Some(moment) => tokio::time::sleep_until(moment.into()).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Who serves, in a word.
+fn mode(serving: Serving) -> &'static str {
+    match serving {
+        Serving { fallback: true, .. } => "fallback",
+        Serving { panic: true, .. } => "panic",
+        _ => "real servers",
+    }
+}
+
+/// Real servers of services without checks.
+fn unchecked(config: &Config) -> HashSet<RealKey> {
+    let services = config.services.iter().filter(|service| service.health.checks.is_empty());
+    services.flat_map(|service| service.reals.iter().map(|real| RealKey::new(&service.name, real))).collect()
 }
 
 /// Plans and applies, and once more where the first plan had too little room: by then it has made some.
@@ -433,6 +523,7 @@ mod tests {
             services: Vec::new(),
             socket: "/run/director.sock".into(),
             limits: Limits { slots: 16, ..Limits::default() },
+            watching: crate::model::Watching::default(),
         }
     }
 

@@ -50,6 +50,9 @@ pub(super) fn service_record(service: &DesiredService, units: &Units) -> abi::Se
     if service.sloppy {
         flags |= abi::service_flag::SLOPPY;
     }
+    if service.reset {
+        flags |= abi::service_flag::RESET;
+    }
     let (mut persist_prefix, mut persist_ticks) = (0, 0);
     if let Some(persistence) = service.persistence {
         flags |= abi::service_flag::PERSISTENT;

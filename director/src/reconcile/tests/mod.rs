@@ -25,7 +25,13 @@ fn hop(n: u8) -> NextHop {
 }
 
 fn real(last: u8, weight: u16) -> DesiredReal {
-    DesiredReal { address: IpAddr::from([10, 0, 0, last]), port: None, weight, hop: Some(hop(last)) }
+    DesiredReal {
+        address: IpAddr::from([10, 0, 0, last]),
+        port: None,
+        weight,
+        out: false,
+        hop: Some(hop(last)),
+    }
 }
 
 fn service(name: &str, vip: u8, ports: &[u16], reals: Vec<DesiredReal>) -> DesiredService {
@@ -40,6 +46,8 @@ fn service(name: &str, vip: u8, ports: &[u16], reals: Vec<DesiredReal>) -> Desir
         timeouts: Timeouts::default(),
         unserved: Unserved::Drop,
         sloppy: false,
+        reset: false,
+        local: false,
         table_size: 61,
         reals,
     }
