@@ -36,6 +36,13 @@ impl Authority {
         Authority { pem, directory: directory.to_owned(), issuer: Issuer::new(params, key) }
     }
 
+    /// Its own.
+    pub fn itself(&self) -> Pair {
+        let key = self.directory.join("authority.key");
+        fs::write(&key, self.issuer.key().serialize_pem()).unwrap();
+        Pair { certificate: self.pem.clone(), key }
+    }
+
     /// Signs a server's, for [`NAME`] and 127.0.0.1.
     pub fn server(&self) -> Pair {
         self.sign("server", |_| {})

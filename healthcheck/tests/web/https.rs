@@ -55,6 +55,16 @@ async fn what_is_wrong_with_a_certificate_is_told() {
 }
 
 #[tokio::test]
+async fn the_certificate_is_looked_at_each_time() {
+    let nginx = Nginx::start();
+    for _ in 0..3 {
+        // nginx says `r` where a session was resumed.
+        let https = Http { tls: any_certificate(), ..receives("/reused", r"^\.$") };
+        assert_eq!(probe(check(https), nginx.tls).await, Ok(Success::default()));
+    }
+}
+
+#[tokio::test]
 async fn a_changed_file_is_noticed() {
     let nginx = Nginx::start();
     let good = fs::read(&nginx.authority.pem).unwrap();

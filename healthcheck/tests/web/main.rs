@@ -1,6 +1,7 @@
 //! HTTP and HTTPS against a real nginx (Debian's package `nginx`), and against servers that misbehave.
 
 mod authority;
+mod handshakes;
 mod http;
 mod https;
 #[path = "../kit/mod.rs"]

@@ -114,6 +114,7 @@ fn configuration(directory: &Path, authority: &Authority, ports: [SocketAddr; 6]
 const PLACES: &str = r#"
 location = / { return 200 "all is well\n"; }
 location = /echo { return 200 "$server_protocol $request_method $host $http_x_token $ssl_server_name $ssl_client_s_dn."; }
+location = /reused { return 200 "$ssl_session_reused"; }
 location = /busy { return 503 "busy\n"; }
 location = /weight { add_header X-Weight 42; return 200 "load: low\nweight: 17\n"; }
 location = /heavy { add_header X-Weight 65536; return 200 "weight: heavy"; }
