@@ -86,6 +86,15 @@ async fn garbage_is_not_http() {
 }
 
 #[tokio::test]
+async fn a_refusal_in_http2_is_told() {
+    // SETTINGS, and GOAWAY with ENHANCE_YOUR_CALM (RFC 9113, 6.5 and 6.8).
+    let frames = "\0\0\0\x04\0\0\0\0\0\0\0\x08\x07\0\0\0\0\0\0\0\0\0\0\0\0\x0b";
+    let real = says(frames, Then::Waits).await;
+    let failed = probe(check(Http { http2: true, ..get("/") }), real).await.unwrap_err();
+    assert!(failed.to_string().starts_with("the server refused: "), "{failed}");
+}
+
+#[tokio::test]
 async fn endless_headers_are_too_long() {
     let real = says("HTTP/1.1 200 OK\r\n", Then::Repeats("X-On: and on\r\n")).await;
     assert_eq!(probe(check(get("/")), real).await, Err(Failure::TooLong));

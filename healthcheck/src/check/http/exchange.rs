@@ -210,10 +210,10 @@ fn failure(error: &hyper::Error) -> Failure {
     })
 }
 
+/// Those of the stream are not among them: hyper takes them out.
 fn http2_failure(error: &h2::Error) -> Failure {
-    match (error.get_io(), error.reason()) {
-        (Some(error), _) => error.into(),
-        (None, Some(reason)) if error.is_remote() => {
+    match error.reason() {
+        Some(reason) if error.is_remote() => {
             Failure::Protocol(format!("the server refused: {}", reason.description()))
         }
         // Found by this side.
