@@ -1,4 +1,4 @@
-//! HTTP and HTTPS: a request, and what its answer must be. [`exchange`] has the connection, this file the judgement.
+//! HTTP and HTTPS: a request, and what its answer must be. `exchange` has the connection, this file the judgement.
 
 mod exchange;
 mod redirect;
