@@ -3,6 +3,7 @@
 mod affinity;
 mod farm;
 mod forwarding;
+mod health;
 mod hops;
 mod operator;
 mod restart;
