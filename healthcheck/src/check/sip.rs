@@ -62,6 +62,8 @@ async fn over_tcp(sip: &Sip, attempt: &mut Attempt) -> Result<u16, Failure> {
                 // Empty lines ahead of a message are no part of it (RFC 3261, 7.5).
                 line if line.is_empty() && head.is_empty() => {}
                 line if line.is_empty() => break,
+                // Who speaks another protocol may wait for us now.
+                line if head.is_empty() && status(&line).is_none() => return Err(no_answer(&line)),
                 _ if head.len() >= LINES => return Err(Failure::TooLong),
                 line => head.push(line),
             }
