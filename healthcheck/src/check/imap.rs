@@ -13,7 +13,8 @@ pub async fn probe(mail: &Mail, attempt: &mut Attempt) -> Result<Success, Failur
     let connection = attempt.tcp().await?;
     let mut lines = Lines::begin(connection, &mail.security, attempt).await?;
     attempt.awaits("greeting");
-    let known = is_known(&read(&mut lines).await?)?;
+    let greeting = read(&mut lines).await?;
+    let known = is_known(&greeting)?;
     attempt.step(if known { "greeting PREAUTH" } else { "greeting OK" });
     if let Security::Upgraded(tls) = &mail.security {
         if known {
@@ -30,6 +31,10 @@ pub async fn probe(mail: &Mail, attempt: &mut Attempt) -> Result<Success, Failur
     if let Some(login) = &mail.login
         && !known
     {
+        // Then a password must not go over the wire (RFC 9051, 6.2.3). With STARTTLS the greeting means nothing by now.
+        if !matches!(mail.security, Security::Upgraded(_)) && greeting.contains("LOGINDISABLED") {
+            return Err(Failure::Login("the server takes none here (LOGINDISABLED)".into()));
+        }
         log_in(&mut lines, login, attempt).await?;
     }
     lines.part("z LOGOUT", attempt).await;

@@ -40,7 +40,7 @@ async fn dovecot_passes_with_tls() {
     let outcome = run(imap(Security::Tls(elsewhere), alice.clone()), v4(dovecot.imaps)).await;
     fails_saying(outcome, "tls", "not for elsewhere.example");
     // No password without TLS.
-    fails_saying(run(imap(Security::Plain, alice), afar(dovecot.imap)).await, "login", "PRIVACYREQUIRED");
+    fails_saying(run(imap(Security::Plain, alice), afar(dovecot.imap)).await, "login", "LOGINDISABLED");
 }
 
 #[tokio::test]
@@ -59,6 +59,14 @@ async fn refusals_fail() {
     let talks = Fake::talks("* OK\r\n", &[("b LOGIN", HANGS_UP)]).await;
     let outcome = run(imap(Security::Plain, Some(login("a", "b"))), talks.real).await;
     fails(outcome, &Failure::Closed);
+}
+
+#[tokio::test]
+async fn no_password_goes_to_who_wants_none() {
+    let talks = Fake::talks("* OK [CAPABILITY IMAP4rev1 LOGINDISABLED] ready\r\n", &[]).await;
+    let outcome = run(imap(Security::Plain, Some(login("ann", "pass"))), talks.real).await;
+    fails_saying(outcome, "login", "LOGINDISABLED");
+    assert!(talks.heard().is_empty());
 }
 
 #[tokio::test]

@@ -4,8 +4,9 @@ use std::time::Instant;
 
 use healthcheck::spec::{Ftp, Mail, Redis, Security, Sip, Tls};
 use healthcheck::{Check, Failure};
+use tokio::io::AsyncReadExt;
 
-use crate::{IMPATIENCE, fails, fake, run, run_within};
+use crate::{IMPATIENCE, PATIENCE, fails, fake, run, run_within};
 
 /// All of them, and whether the server speaks first.
 fn checks() -> Vec<(Check, bool)> {
@@ -37,6 +38,19 @@ async fn it_says_nothing() {
         let late = Failure::Timeout { awaiting, after: IMPATIENCE };
         fails(run_within(check, real, IMPATIENCE).await, &late);
         assert!(began.elapsed() < 5 * IMPATIENCE);
+    }
+}
+
+#[tokio::test]
+async fn a_check_that_is_given_up_leaves_nothing_open() {
+    let (listener, real) = fake::listen().await;
+    for (check, _) in checks() {
+        let given_up = run_within(check.clone(), real, IMPATIENCE);
+        let (mut stream, outcome) = tokio::join!(async { listener.accept().await.unwrap().0 }, given_up);
+        assert!(outcome.result.is_err());
+        let mut said = Vec::new();
+        let all = stream.read_to_end(&mut said);
+        tokio::time::timeout(PATIENCE, all).await.unwrap_or_else(|_| panic!("{check:?} is open")).unwrap();
     }
 }
 
