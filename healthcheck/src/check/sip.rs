@@ -20,8 +20,6 @@ const T1: Duration = Duration::from_millis(500);
 const T2: Duration = Duration::from_secs(4);
 /// The largest datagram.
 const DATAGRAM: usize = 65_535;
-/// The most lines of one answer's head.
-const LINES: usize = 256;
 
 /// One question, and how its answers are known.
 struct Question {
@@ -64,7 +62,6 @@ async fn over_tcp(sip: &Sip, attempt: &mut Attempt) -> Result<u16, Failure> {
                 line if line.is_empty() => break,
                 // Who speaks another protocol may wait for us now.
                 line if head.is_empty() && status(&line).is_none() => return Err(no_answer(&line)),
-                _ if head.len() >= LINES => return Err(Failure::TooLong),
                 line => head.push(line),
             }
         }
