@@ -76,8 +76,17 @@ impl Attempt {
     /// # Errors
     /// It is refused, there is no way there, or no socket.
     pub async fn tcp(&mut self) -> Result<TcpStream, Failure> {
+        self.tcp_at(self.target.real.port()).await
+    }
+
+    /// A TCP connection to another port of the real server (FTP's data).
+    ///
+    /// # Errors
+    /// As [`Attempt::tcp`].
+    pub async fn tcp_at(&mut self, port: u16) -> Result<TcpStream, Failure> {
         self.awaits("connection");
-        let real = self.target.real;
+        let mut real = self.target.real;
+        real.set_port(port);
         let socket = if real.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
         self.mark(socket2::SockRef::from(&socket))?;
         socket.set_nodelay(true)?;

@@ -8,6 +8,7 @@ pub(crate) mod grpc;
 pub(crate) mod http;
 pub(crate) mod imap;
 pub(crate) mod ldap;
+pub(crate) mod lines;
 pub(crate) mod mysql;
 pub(crate) mod nntp;
 pub(crate) mod pgsql;
