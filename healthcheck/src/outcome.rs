@@ -122,6 +122,12 @@ impl std::error::Error for Failure {}
 
 impl From<io::Error> for Failure {
     fn from(error: io::Error) -> Failure {
+        Failure::from(&error)
+    }
+}
+
+impl From<&io::Error> for Failure {
+    fn from(error: &io::Error) -> Failure {
         use io::ErrorKind::*;
         // A failure of ours that came up through a stream.
         if let Some(failure) = error.get_ref().and_then(|inner| inner.downcast_ref::<Failure>()) {
