@@ -4,15 +4,12 @@
 
 use std::net::SocketAddr;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 
 use hyper::body::Incoming;
 use hyper::client::conn::http2::{self, SendRequest};
-use hyper::rt::Executor;
 use hyper::{Request, Response, Uri};
 use hyper_util::rt::TokioIo;
-use tokio::task::AbortHandle;
 use tonic::body::Body;
 use tonic::{Code, Status};
 use tonic_health::pb::HealthCheckRequest;
@@ -21,6 +18,7 @@ use tonic_health::pb::health_client::HealthClient;
 use tower_service::Service;
 
 use crate::attempt::{Attempt, Stream};
+use crate::check::http::tasks::Tasks;
 use crate::outcome::{Failure, Success};
 use crate::spec::Grpc;
 use crate::through::{Limited, beneath};
@@ -32,10 +30,10 @@ const LONGEST: usize = 4096;
 pub async fn probe(grpc: &Grpc, attempt: &mut Attempt) -> Result<Success, Failure> {
     let stream = Limited::new(connect(grpc, attempt).await?);
     attempt.awaits("answer");
-    let tasks = Tasks::default();
-    let executor = Spawner(tasks.0.clone());
+    // A probe that is given up leaves no task behind, and so no connection.
+    let tasks = Tasks::new();
     let (sender, connection) =
-        http2::handshake(executor, TokioIo::new(stream)).await.map_err(|error| broken(&error))?;
+        http2::handshake(tasks.spawner(), TokioIo::new(stream)).await.map_err(|error| broken(&error))?;
     let ask = ask(grpc, attempt.real(), sender);
     let result = tokio::select! {
         // An error of the connection says more than that of the request it makes fail.
@@ -130,27 +128,5 @@ impl Service<Request<Body>> for Channel {
 
     fn call(&mut self, request: Request<Body>) -> Self::Future {
         Box::pin(self.0.send_request(request))
-    }
-}
-
-/// The tasks that hyper makes of a connection. They end with the probe: else one that is given up would keep its connection for as
-/// long as the server likes.
-#[derive(Default)]
-struct Tasks(Arc<Mutex<Vec<AbortHandle>>>);
-
-impl Drop for Tasks {
-    fn drop(&mut self) {
-        let handles = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        handles.iter().for_each(AbortHandle::abort);
-    }
-}
-
-#[derive(Clone)]
-struct Spawner(Arc<Mutex<Vec<AbortHandle>>>);
-
-impl<F: Future<Output: Send> + Send + 'static> Executor<F> for Spawner {
-    fn execute(&self, future: F) {
-        let handle = tokio::spawn(future).abort_handle();
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(handle);
     }
 }
