@@ -214,13 +214,12 @@ async fn ask(query: &str, sql: &Sql, session: &mut Session) -> Result<(), Failur
     if is_eof(&row) {
         return Err(no_row());
     }
+    session.rows = true;
     let first = match row.first() {
         Some(&NULL) => &[],
         _ => ParseBuf(&row).checked_eat_lenenc_str().ok_or_else(|| not_understood(()))?,
     };
-    attempt::expect("first column", sql.receive.as_ref(), first)?;
-    session.rows = true;
-    Ok(())
+    attempt::expect("first column", sql.receive.as_ref(), first)
 }
 
 fn is_eof(packet: &[u8]) -> bool {
@@ -246,7 +245,6 @@ struct Session {
     stream: Limited<Box<dyn Stream>>,
     codec: PacketCodec,
     received: BytesMut,
-    capabilities: CapabilityFlags,
     /// Rows may be on their way.
     rows: bool,
 }
@@ -255,14 +253,7 @@ impl Session {
     fn new(stream: Box<dyn Stream>) -> Session {
         let mut codec = PacketCodec::default();
         codec.max_allowed_packet = MOST;
-        Session {
-            stream: Limited::new(stream),
-            codec,
-            received: BytesMut::new(),
-            // Before it is greeted, a server writes errors in the old way.
-            capabilities: CapabilityFlags::empty(),
-            rows: false,
-        }
+        Session { stream: Limited::new(stream), codec, received: BytesMut::new(), rows: false }
     }
 
     async fn send(&mut self, packet: &[u8]) -> Result<(), Failure> {
@@ -270,7 +261,6 @@ impl Session {
         self.codec.encode(&mut &packet[..], &mut bytes).map_err(coded)?;
         self.stream.write_all(&bytes).await?;
         self.stream.flush().await?;
-        self.capabilities = WANTED;
         Ok(())
     }
 
@@ -285,7 +275,10 @@ impl Session {
         if packet.first() != Some(&ERROR) {
             return Ok(packet);
         }
-        match ParseBuf(&packet).parse(self.capabilities) {
+        // An error instead of a greeting has no SQL state with some servers (they do not know yet whether we understand it).
+        let has_state = packet.get(3) == Some(&b'#');
+        let capabilities = if has_state { WANTED } else { CapabilityFlags::empty() };
+        match ParseBuf(&packet).parse(capabilities) {
             Ok(ErrPacket::Error(error)) => {
                 let message = error.message_str().into_owned();
                 // SQL's class 28: invalid authorization.

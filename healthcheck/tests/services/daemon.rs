@@ -28,7 +28,7 @@ pub struct Daemon {
     child: Child,
     stop: Signal,
     /// Goes after the server does.
-    _place: Place,
+    place: Place,
 }
 
 impl Place {
@@ -84,7 +84,8 @@ impl Place {
         // Debian keeps daemons where only root looks.
         let path = std::env::var("PATH").unwrap_or_default();
         command.args(words).current_dir(self.path()).env("PATH", format!("{path}:/usr/sbin:/sbin"));
-        command.stdin(Stdio::null());
+        // Two MariaDBs that are set up at once take each other's temporary tables in /tmp.
+        command.env("TMPDIR", self.path()).stdin(Stdio::null());
         command
     }
 
@@ -100,17 +101,23 @@ impl Place {
         let mut command = self.command(arguments);
         command.stdout(log.try_clone().unwrap()).stderr(log);
         let child = command.spawn().unwrap_or_else(|error| panic!("{arguments}: {error}"));
-        let mut daemon = Daemon { child, stop, _place: self };
+        let mut daemon = Daemon { child, stop, place: self };
         let begin = Instant::now();
         while !ready().await {
             let ended = daemon.child.try_wait().unwrap();
             if ended.is_some() || begin.elapsed() > PATIENCE {
-                let log = fs::read_to_string(daemon._place.path().join("log"));
-                panic!("{arguments}: {ended:?}\n{}", log.unwrap_or_default());
+                panic!("{arguments}: {ended:?}\n{}", daemon.log());
             }
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
         daemon
+    }
+}
+
+impl Daemon {
+    /// What it said so far.
+    pub fn log(&self) -> String {
+        fs::read_to_string(self.place.path().join("log")).unwrap_or_default()
     }
 }
 

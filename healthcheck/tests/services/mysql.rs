@@ -102,6 +102,22 @@ async fn a_real_server_is_asked() {
 }
 
 #[tokio::test]
+async fn the_server_is_not_left_without_a_word() {
+    let (_mariadb, real, tls) = mariadb().await;
+    let good = Ok(Success::default());
+    for tls in [None, Some(&tls)] {
+        for query in ["", "select 1", "select 1 union select 2 union select 3"] {
+            assert_eq!(probe(check(query, None, tls), real).await, good);
+        }
+        let other = probe(check("select 1 union select 2", Some("^3$"), tls), real).await;
+        assert!(matches!(other, Err(Failure::Mismatch { .. })), "{other:?}");
+    }
+    let aborted = "select variable_value from information_schema.global_status \
+                   where variable_name = 'aborted_clients'";
+    assert_eq!(probe(check(aborted, Some("^0$"), None), real).await, good);
+}
+
+#[tokio::test]
 async fn strange_servers_are_down() {
     fails_well(check("select 1", None, None)).await;
 }
@@ -172,6 +188,18 @@ async fn a_password_is_not_sent_in_clear() {
         });
         let why = format!("the server wants an unsupported login: {plugin}");
         assert_eq!(probe(check("", None, None), asking.await).await, Err(Failure::Protocol(why)));
+    }
+}
+
+#[tokio::test]
+async fn an_error_instead_of_a_greeting_is_told() {
+    for packet in [&b"\xff\x10\x04Too many connections"[..], b"\xff\x10\x04#08004Too many connections"] {
+        let full = server(move |mut stream| async move {
+            send(&mut stream, 0, packet).await?;
+            stream.read_to_end(&mut Vec::new()).await.map(|_| ())
+        });
+        let why = "Too many connections".to_owned();
+        assert_eq!(probe(check("", None, None), full.await).await, Err(Failure::Protocol(why)));
     }
 }
 

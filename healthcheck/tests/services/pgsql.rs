@@ -80,17 +80,20 @@ async fn a_real_server_is_asked() {
         let why = "database \"nowhere\" does not exist";
         assert_eq!(probe(nowhere, real).await, Err(Failure::Protocol(why.into())));
     }
-    let stranger = Tls { authorities: Some(own_authority()), ..tls };
+    let stranger = Place::new("postgres");
+    let stranger = Certificates::new().write(&stranger);
     let result = probe(check("select 1", None, Some(&stranger)), real).await;
     assert!(matches!(result, Err(Failure::Tls(_))), "{result:?}");
 }
 
-fn own_authority() -> PathBuf {
-    let place = Place::new("postgres");
-    let tls = Certificates::new().write(&place);
-    let kept = std::env::temp_dir().join(format!("authority-{}.pem", std::process::id()));
-    std::fs::rename(tls.authorities.unwrap(), &kept).unwrap();
-    kept
+#[tokio::test]
+async fn the_server_is_not_left_without_a_word() {
+    let (postgres, real, _) = postgres().await;
+    for query in ["", "select 1", "select generate_series(1, 10)"] {
+        assert_eq!(probe(check(query, None, None), real).await, Ok(Success::default()));
+    }
+    let log = postgres.log();
+    assert!(!log.contains("unexpected EOF") && !log.contains("reset by peer"), "{log}");
 }
 
 #[tokio::test]
