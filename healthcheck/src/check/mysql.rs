@@ -251,9 +251,12 @@ struct Session {
 
 impl Session {
     fn new(stream: Box<dyn Stream>) -> Session {
-        let mut codec = PacketCodec::default();
-        codec.max_allowed_packet = MOST;
-        Session { stream: Limited::new(stream), codec, received: BytesMut::new(), rows: false }
+        Session {
+            stream: Limited::new(stream),
+            codec: PacketCodec::default(),
+            received: BytesMut::new(),
+            rows: false,
+        }
     }
 
     async fn send(&mut self, packet: &[u8]) -> Result<(), Failure> {

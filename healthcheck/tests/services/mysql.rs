@@ -106,7 +106,9 @@ async fn the_server_is_not_left_without_a_word() {
     let (_mariadb, real, tls) = mariadb().await;
     let good = Ok(Success::default());
     for tls in [None, Some(&tls)] {
-        for query in ["", "select 1", "select 1 union select 2 union select 3"] {
+        let numbers = "with recursive s(n) as (select 1 union all select n + 1 from s where n < 60)";
+        let large = format!("{numbers} select repeat('x', 10000) from s");
+        for query in ["", "select 1", &large] {
             assert_eq!(probe(check(query, None, tls), real).await, good);
         }
         let other = probe(check("select 1 union select 2", Some("^3$"), tls), real).await;
