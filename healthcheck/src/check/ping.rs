@@ -49,11 +49,19 @@ pub async fn probe(attempt: &mut Attempt) -> Result<Success, Failure> {
     attempt.awaits("echo reply");
     loop {
         let mut packet = [0; LONGEST];
-        let count = socket.recv(&mut packet).await?;
+        let count = socket.recv(&mut packet).await.map_err(failure)?;
         if question.is_answered_by(&packet[..count]) {
             attempt.step("echo reply");
             return Ok(Success::default());
         }
+    }
+}
+
+/// Some hosts refuse an echo request as they would a connection; it must not read like one.
+fn failure(error: io::Error) -> Failure {
+    match error.kind() {
+        io::ErrorKind::ConnectionRefused => Failure::Unreachable("an ICMP error came back".into()),
+        _ => error.into(),
     }
 }
 

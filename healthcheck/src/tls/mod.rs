@@ -1,5 +1,5 @@
-//! TLS for probes, by rustls. What a probe asks for becomes a configuration in [`config`]; what goes wrong becomes plain words in
-//! [`words`].
+//! TLS for probes, by rustls. What a probe asks for becomes a configuration in `config`; what goes wrong becomes plain words in
+//! `words`.
 
 mod config;
 mod words;

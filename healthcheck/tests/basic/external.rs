@@ -63,10 +63,11 @@ async fn a_command_that_writes_a_lot_is_not_stopped_by_that() {
     assert!(probe(script(text), real()).await.is_ok());
 }
 
-/// Starts a child in the background, whose process id is left in a file.
+/// Starts a child in the background, which lives longer than a test waits, but not by much, should the test fail. Its process id
+/// is left in a file.
 fn with_child(directory: &Path, rest: &str) -> Check {
     let file = directory.join("child");
-    script(&format!("sleep 1000 & echo $! > {}; echo $$ > {}.parent; {rest}", file.display(), file.display()))
+    script(&format!("sleep 60 & echo $! > {}; echo $$ > {}.parent; {rest}", file.display(), file.display()))
 }
 
 #[tokio::test]

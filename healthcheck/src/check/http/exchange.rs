@@ -190,6 +190,9 @@ fn failure(error: &hyper::Error) -> Failure {
         if let Some(error) = inner.downcast_ref::<io::Error>() {
             return error.into();
         }
+        if let Some(error) = inner.downcast_ref::<h2::Error>() {
+            return http2_failure(error);
+        }
         cause = inner.source();
     }
     if error.is_parse_too_large() {
@@ -205,6 +208,17 @@ fn failure(error: &hyper::Error) -> Failure {
         Some(source) => format!("{error}: {source}"),
         None => error.to_string(),
     })
+}
+
+/// Those of the stream are not among them: hyper takes them out.
+fn http2_failure(error: &h2::Error) -> Failure {
+    match error.reason() {
+        Some(reason) if error.is_remote() => {
+            Failure::Protocol(format!("the server refused: {}", reason.description()))
+        }
+        // Found by this side.
+        _ => Failure::Protocol("the answer is not HTTP/2".into()),
+    }
 }
 
 #[cfg(test)]

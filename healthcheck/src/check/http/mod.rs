@@ -1,4 +1,4 @@
-//! HTTP and HTTPS: a request, and what its answer must be. [`exchange`] has the connection, this file the judgement.
+//! HTTP and HTTPS: a request, and what its answer must be. `exchange` has the connection, this file the judgement.
 
 mod exchange;
 mod redirect;
@@ -29,7 +29,7 @@ pub async fn probe(http: &Http, attempt: &mut Attempt) -> Result<Success, Failur
             None => return judge(http, &answer),
             Some(next) => place = next,
         }
-        attempt.step(format!("redirected to {}", place.path));
+        attempt.step(format!("redirected to {}", redirect::shown(&place.path)));
     }
     judge(http, &exchange::run(http, &place, false, attempt).await?)
 }

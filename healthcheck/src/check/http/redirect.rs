@@ -92,7 +92,7 @@ fn unusable(location: &str) -> Failure {
 }
 
 /// Enough of it to see what it is.
-fn shown(location: &str) -> String {
+pub fn shown(location: &str) -> String {
     location.chars().take(100).collect()
 }
 

@@ -41,3 +41,32 @@ impl<F: Future<Output = ()> + Send + 'static> Executor<F> for Spawner {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use tokio::sync::oneshot;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn tasks_end_with_the_probe_and_none_begin_after_it() {
+        let tasks = Tasks::new();
+        let spawner = tasks.spawner();
+        let begin = || {
+            let (held, ended) = oneshot::channel::<()>();
+            spawner.execute(async move {
+                std::future::pending::<()>().await;
+                drop(held);
+            });
+            ended
+        };
+        let early = begin();
+        drop(tasks);
+        for ended in [early, begin()] {
+            let ended = tokio::time::timeout(Duration::from_secs(10), ended).await;
+            assert!(ended.expect("what the task held is dropped").is_err());
+        }
+    }
+}
