@@ -41,8 +41,9 @@ pub async fn probe(sql: &Sql, attempt: &mut Attempt) -> Result<Success, Failure>
         Some(query) => {
             attempt.awaits("result");
             tokio::select! {
+                biased;
                 result = first(&client, query, sql) => result,
-                end = &mut connection => Err(end.err().map_or(Failure::Closed, failure)),
+                end = &mut connection => return Err(end.err().map_or(Failure::Closed, failure)),
             }
         }
     };
