@@ -5,10 +5,12 @@ pub mod attempt;
 pub mod check;
 pub mod outcome;
 pub mod probe;
+pub mod random;
 pub mod runner;
 pub mod schedule;
 pub mod spec;
 pub mod text;
+pub mod through;
 pub mod tls;
 pub mod verdict;
 

@@ -129,6 +129,10 @@ impl From<io::Error> for Failure {
 impl From<&io::Error> for Failure {
     fn from(error: &io::Error) -> Failure {
         use io::ErrorKind::*;
+        // A failure of ours that came up through a stream.
+        if let Some(failure) = error.get_ref().and_then(|inner| inner.downcast_ref::<Failure>()) {
+            return failure.clone();
+        }
         // TLS hands its own errors up in those of the stream.
         if let Some(error) = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()) {
             return Failure::Tls(crate::tls::words(error));

@@ -53,7 +53,7 @@ impl Runner {
     pub async fn next(&mut self) -> Ran {
         loop {
             self.start_those_due();
-            let due = if self.running.len() < self.in_flight { self.schedule.next() } else { None };
+            let due = if self.running.len() < self.in_flight { self.schedule.next_due() } else { None };
             let until = async {
                 match due {
                     Some(due) => tokio::time::sleep_until(due.into()).await,

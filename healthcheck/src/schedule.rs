@@ -81,7 +81,7 @@ impl<K: Clone + Eq + Hash> Schedule<K> {
     }
 
     /// When the next one is due.
-    pub fn next(&mut self) -> Option<Instant> {
+    pub fn next_due(&mut self) -> Option<Instant> {
         while let Some(Reverse((due, number))) = self.turns.peek() {
             if self.keys.contains_key(number) {
                 return Some(*due);
@@ -93,7 +93,7 @@ impl<K: Clone + Eq + Hash> Schedule<K> {
 
     /// One that is due, and when it was; it runs from now on.
     pub fn due(&mut self, now: Instant) -> Option<(K, Instant)> {
-        let due = self.next().filter(|due| *due <= now)?;
+        let due = self.next_due().filter(|due| *due <= now)?;
         let Reverse((_, number)) = self.turns.pop()?;
         let key = self.keys.remove(&number)?;
         self.entries.get_mut(&key)?.running = true;
@@ -134,12 +134,12 @@ mod tests {
         let (mut schedule, start) = (Schedule::default(), Instant::now());
         schedule.follow(&[(1, RHYTHM)], start);
         assert_eq!(all_due(&mut schedule, start), [1]);
-        assert_eq!(schedule.next(), None, "it runs");
+        assert_eq!(schedule.next_due(), None, "it runs");
         schedule.ran(&1, false, start + SECOND / 2);
-        assert_eq!(schedule.next(), Some(start + 2 * SECOND));
+        assert_eq!(schedule.next_due(), Some(start + 2 * SECOND));
         assert_eq!(all_due(&mut schedule, start + 2 * SECOND), [1]);
         schedule.ran(&1, false, start + 5 * SECOND);
-        assert_eq!(schedule.next(), Some(start + 6 * SECOND));
+        assert_eq!(schedule.next_due(), Some(start + 6 * SECOND));
     }
 
     #[test]
@@ -148,7 +148,7 @@ mod tests {
         schedule.follow(&[(1, RHYTHM)], start);
         all_due(&mut schedule, start);
         schedule.ran(&1, true, start);
-        assert_eq!(schedule.next(), Some(start + SECOND));
+        assert_eq!(schedule.next_due(), Some(start + SECOND));
     }
 
     #[test]
@@ -173,6 +173,6 @@ mod tests {
         schedule.follow(&[(1, RHYTHM)], start);
         assert!(schedule.ran(&1, false, start));
         assert_eq!(all_due(&mut schedule, start + SECOND), [1]);
-        assert_eq!(schedule.next(), None);
+        assert_eq!(schedule.next_due(), None);
     }
 }

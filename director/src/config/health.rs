@@ -117,7 +117,8 @@ fn plan(
     let check = check.right()?.clone();
     let via = of(draft, base, |draft| &draft.via);
     let through = around.forward? == Forward::Direct && goes_by_network(&check);
-    if matches!(via, Given::Right { value: Via::Vip, .. }) && around.forward? != Forward::Direct {
+    // From `defaults` it is for those that it fits.
+    if draft.via.right() == Some(&Via::Vip) && around.forward? != Forward::Direct {
         let place = via.place().unwrap_or(draft.place);
         let complaint =
             Complaint::new(format!("{} forwards by nat: its real servers do not hold the VIP", around.label));

@@ -1,6 +1,7 @@
 //! What is seen of real servers → who serves. Pure.
 
 use std::collections::HashMap;
+use std::sync::LazyLock;
 use std::time::{Duration, Instant};
 
 use healthcheck::State;
@@ -54,6 +55,15 @@ pub(super) struct Part {
     pub(super) share: u16,
     /// It is down, and its flows end.
     pub(super) out: bool,
+}
+
+impl Health<'static> {
+    /// Where nothing is known of anybody.
+    pub fn unknown(now: Instant) -> Health<'static> {
+        static STANDINGS: LazyLock<Standings> = LazyLock::new(HashMap::new);
+        static SERVING: LazyLock<HashMap<String, Serving>> = LazyLock::new(HashMap::new);
+        Health { standings: &STANDINGS, serving: &SERVING, now }
+    }
 }
 
 impl Health<'_> {

@@ -2,7 +2,7 @@
 
 mod exchange;
 mod redirect;
-mod tasks;
+pub(crate) mod tasks;
 
 use hyper::header::HeaderMap;
 
