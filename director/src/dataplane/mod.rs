@@ -12,6 +12,7 @@ mod error;
 mod flows;
 mod mapped;
 mod object;
+mod probes;
 mod trial;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -28,6 +29,7 @@ pub use counters::Counters;
 pub use error::Error;
 pub use flows::{Flow, FlowTable, Kind, State, SweepReport};
 pub use object::{LAB_OBJECT, OBJECT};
+pub use probes::{Hook, ProbeCounts, Probes};
 pub use trial::{Outcome, Trial, Verdict};
 
 use crate::model::Limits;

@@ -7,3 +7,4 @@ mod hops;
 mod operator;
 mod restart;
 mod transfers;
+mod via;
