@@ -30,7 +30,7 @@ pub use error::Error;
 pub use flows::{Flow, FlowTable, Kind, State, SweepReport};
 pub use object::{LAB_OBJECT, OBJECT};
 pub use probes::{Hook, ProbeCounts, Probes};
-pub use trial::{Outcome, Trial, Verdict};
+pub use trial::{Direction, Outcome, Trial, Verdict};
 
 use crate::model::Limits;
 use crate::reconcile::{Observed, Units};

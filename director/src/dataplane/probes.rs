@@ -66,7 +66,7 @@ pub struct ProbeCounts {
 
 /// The programs, and the VIPs that they know. Dropping it detaches them.
 pub struct Probes {
-    ebpf: Ebpf,
+    pub(super) ebpf: Ebpf,
     hook: Hook,
     vips: HashMap<MapData, u32, Words>,
     marks: BTreeMap<IpAddr, u32>,
