@@ -156,6 +156,28 @@ fn much_data_passes_whole() -> Result<()> {
 }
 
 #[test]
+fn probes_at_once_are_told_apart() -> Result<()> {
+    let rig = Rig::new(Hook::Link)?;
+    let reals = [("real1", rig.ends("real1")?), ("real2", rig.ends("real2")?)];
+    let ask = |number: usize| -> Result<()> {
+        let (real, ends) = &reals[number % 2];
+        let ends = &ends[number / 2 % 2];
+        let answers = [
+            ends.marked.tcp(rig.director(), ends.at(PORT))?,
+            ends.marked.udp(rig.director(), ends.at(PORT))?,
+        ];
+        let expected = format!("{real}:{}", ends.vip);
+        ensure!(answers.iter().all(|answer| *answer == expected), "{answers:?} instead of {expected}");
+        Ok(())
+    };
+    let ask = &ask;
+    std::thread::scope(|scope| {
+        let asking: Vec<_> = (0..200).map(|number| scope.spawn(move || ask(number))).collect();
+        asking.into_iter().try_for_each(|one| one.join().expect("no panic"))
+    })
+}
+
+#[test]
 fn a_missing_vip_is_found_out() -> Result<()> {
     let rig = Rig::new(Hook::Link)?;
     let director = rig.director();
