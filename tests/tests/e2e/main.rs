@@ -8,3 +8,4 @@ mod hops;
 mod operator;
 mod restart;
 mod transfers;
+mod via;
