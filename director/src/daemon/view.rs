@@ -278,8 +278,7 @@ mod tests {
         view.overrides.set(key, 0);
         let hop = NextHop { mac: [2, 0, 0, 0, 0, 0xab], source_mac: [0; 6], ifindex: 2 };
         let hops = NextHops::from([(config.services[0].reals[0].address, hop)]);
-        let (standings, serving) = (pool::Standings::new(), HashMap::new());
-        let health = pool::Health { standings: &standings, serving: &serving, now: Instant::now() };
+        let health = pool::Health::unknown(Instant::now());
         view.desired = Arc::new(pool::desired(&config, &view.overrides, health, &hops));
         view.placements = vec![Some(Placement { id: 4, backends: vec![Some(7), Some(9), None] })];
         view.missing = vec![config.vips[1].clone()];

@@ -6,13 +6,7 @@ use std::time::{Duration, Instant};
 
 /// Where nothing is watched.
 fn desired(config: &Config, overrides: &Overrides, hops: &NextHops) -> Desired {
-    let (standings, serving) = (Standings::new(), HashMap::new());
-    super::desired(
-        config,
-        overrides,
-        Health { standings: &standings, serving: &serving, now: Instant::now() },
-        hops,
-    )
+    super::desired(config, overrides, Health::unknown(Instant::now()), hops)
 }
 
 fn address(text: &str) -> IpAddr {

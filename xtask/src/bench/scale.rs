@@ -1,6 +1,5 @@
 //! `cargo xtask bench scale`: a large configuration: how long until it is in force, and one change to it, and what it takes.
 
-use std::collections::HashMap;
 use std::fmt::Write;
 use std::fs;
 use std::path::PathBuf;
@@ -9,7 +8,7 @@ use std::time::Instant;
 use ::tests::lab::{Config, DIRECT_VIPS, Daemon, Lab};
 use anyhow::{Context, Result, ensure};
 use director::dataplane::{Dataplane, Options};
-use director::pool::{self, NextHop, NextHops, Overrides};
+use director::pool::{self, Health, NextHop, NextHops, Overrides};
 use director::reconcile;
 use serde_json::{Value, json};
 
@@ -110,9 +109,7 @@ fn apply(dataplane: &mut Dataplane, config: &director::model::Config) -> Result<
     let hop = NextHop { mac: [2, 0, 0, 0, 0, 9], source_mac: [2, 0, 0, 0, 0, 1], ifindex: 1 };
     let reals = config.services.iter().flat_map(|service| &service.reals);
     let hops: NextHops = reals.map(|real| (real.address, hop)).collect();
-    let (standings, serving) = (pool::Standings::new(), HashMap::new());
-    let health = pool::Health { standings: &standings, serving: &serving, now: Instant::now() };
-    let desired = pool::desired(config, &Overrides::default(), health, &hops);
+    let desired = pool::desired(config, &Overrides::default(), Health::unknown(Instant::now()), &hops);
     let plan = reconcile::diff(&dataplane.observe()?, &desired, &dataplane.units());
     ensure!(plan.problems.is_empty(), "{:?}", plan.problems);
     dataplane.apply(&plan.ops)?;
