@@ -88,7 +88,7 @@ impl Attempt {
         let mut real = self.target.real;
         real.set_port(port);
         let socket = if real.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
-        self.mark(socket2::SockRef::from(&socket))?;
+        self.prepare(socket2::SockRef::from(&socket))?;
         socket.set_nodelay(true)?;
         let stream = socket.connect(real).await?;
         self.step("connected");
@@ -136,20 +136,24 @@ impl Attempt {
     pub async fn udp(&mut self) -> Result<UdpSocket, Failure> {
         let real = self.target.real;
         let socket = Socket::new(Domain::for_address(real), Type::DGRAM, Some(Protocol::UDP))?;
-        self.mark(socket2::SockRef::from(&socket))?;
+        self.prepare(socket2::SockRef::from(&socket))?;
         socket.set_nonblocking(true)?;
         socket.connect(&real.into())?;
         self.awaits("answer");
         Ok(UdpSocket::from_std(socket.into())?)
     }
 
-    /// Marks a socket's packets as the target wants.
+    /// Marks a socket's packets as the target wants, and binds it to the address that they come from. To a port as well, before
+    /// it connects: marked packets to several real servers come back from one address, and must differ by our port.
     ///
     /// # Errors
-    /// No permission (CAP_NET_ADMIN).
-    pub fn mark(&self, socket: socket2::SockRef<'_>) -> Result<(), Failure> {
+    /// No permission (CAP_NET_ADMIN); the address is not ours (any more).
+    pub fn prepare(&self, socket: socket2::SockRef<'_>) -> Result<(), Failure> {
         if self.target.mark != 0 {
             socket.set_mark(self.target.mark)?;
+        }
+        if let Some(source) = self.target.source {
+            socket.bind(&SocketAddr::new(source, 0).into())?;
         }
         Ok(())
     }

@@ -27,6 +27,8 @@ pub struct Target {
     pub virtual_: SocketAddr,
     /// The socket mark of the probe's packets: what they meet on their way may tell them by it. 0: none.
     pub mark: u32,
+    /// The address of ours that it comes from. None: the kernel chooses.
+    pub source: Option<IpAddr>,
 }
 
 /// What a probe asks.

@@ -10,12 +10,14 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result};
 use tokio::sync::{mpsc, oneshot, watch};
 
-use super::events::News;
+use super::changes::{news, surroundings, unchecked};
 use super::health::Health;
 use super::inherited::Inherited;
 use super::interfaces::Interfaces;
 use super::limits;
+use super::probes::Way;
 use super::problems::Problems;
+use super::refusals::{failed, misuse, retried, unchanged};
 use super::saved::Saved;
 use super::view::View;
 use super::worker::Worker;
@@ -88,6 +90,8 @@ pub(super) struct Core {
     serving: HashMap<String, Serving>,
     /// Changes of real servers' health.
     changes: watch::Receiver<u64>,
+    /// How probes reach VIPs at real servers.
+    way: Way,
 }
 
 impl Core {
@@ -97,10 +101,20 @@ impl Core {
         let (view, _) = watch::channel(Arc::new(View::new(Arc::clone(&config), setup.units)));
         let (interfaces, problems) = (Interfaces::new(setup.worker.clone()), Problems::default());
         let (serving, changes) = (HashMap::new(), setup.health.changes());
-        let mut core = Core { setup, config, inherited, view, interfaces, problems, serving, changes };
+        let mut core = Core {
+            setup,
+            config,
+            inherited,
+            view,
+            interfaces,
+            problems,
+            serving,
+            changes,
+            way: Way::default(),
+        };
         // Who served before goes on until checks say otherwise: a restart takes nobody out.
         let in_pool = std::mem::take(&mut core.setup.in_pool);
-        core.watch(&in_pool);
+        core.watch(&in_pool).await;
         let fresh = core.announce_addresses();
         // Attaching first: it puts this version's program over the maps that a predecessor filled.
         core.interfaces.add(&core.config.interfaces).await?;
@@ -198,7 +212,7 @@ impl Core {
         let unchecked = unchecked(&self.config);
         self.config = Arc::new(in_force(config, &self.setup.units));
         // Who served unchecked goes on until the new checks say otherwise.
-        self.watch(&unchecked);
+        self.watch(&unchecked).await;
         let fresh = self.announce_addresses();
         self.await_first_hops(&fresh).await;
         let reconciled = self.reconcile(Why::Changed).await;
@@ -310,6 +324,7 @@ impl Core {
         let standings = self.setup.health.standings();
         self.serve(&standings);
         let desired = Arc::new(self.desired(&standings, &hops));
+        self.attach_probes(&hops).await;
         let job = {
             let desired = Arc::clone(&desired);
             move |dataplane: &mut Dataplane| bring_about(dataplane, &desired)
@@ -330,9 +345,21 @@ impl Core {
     }
 
     /// Has the checks of the configuration run. `assumed_up`: new ones that count as up until their first verdict.
-    fn watch(&self, assumed_up: &HashSet<RealKey>) {
+    async fn watch(&mut self, assumed_up: &HashSet<RealKey>) {
+        let followed = self.way.follow(&self.config).await;
+        self.problems.probes = followed.err().map(|error| {
+            format!("checks ask real servers' own addresses, not the VIP there (`via: vip`): {error}")
+        });
+        self.attach_probes(&NextHops::new()).await;
         let assumed = |key: &RealKey| if assumed_up.contains(key) { State::Up } else { State::Unknown };
-        self.setup.health.follow(&self.config, &HashMap::new(), assumed);
+        self.setup.health.follow(&self.config, &self.way.ways(&self.config), assumed);
+    }
+
+    /// Keeps the way of probes to VIPs.
+    async fn attach_probes(&mut self, hops: &NextHops) {
+        let attached = self.way.attach(&self.config, hops).await;
+        self.problems.probe_interfaces =
+            attached.err().map(|error| format!("checks do not reach the VIP at every real server: {error}"));
     }
 
     fn desired(&self, standings: &Standings, hops: &NextHops) -> Desired {
@@ -343,21 +370,8 @@ impl Core {
     /// Finds out which services their fallback serves, and tells of changes.
     fn serve(&mut self, standings: &Standings) {
         let serving = pool::serving(&self.config, &self.setup.saved.overrides, standings, &self.serving);
-        for service in &self.config.services {
-            let before = self.serving.get(&service.name).copied().unwrap_or_default();
-            let after = serving.get(&service.name).copied().unwrap_or_default();
-            if before != after {
-                let (from, to) = (mode(before), mode(after));
-                let reason =
-                    format!("quorum {}, {} real servers", service.health.quorum, service.reals.len());
-                self.setup.health.events().push(News {
-                    service: service.name.clone(),
-                    real: None,
-                    from,
-                    to,
-                    reason,
-                });
-            }
+        for news in news(&self.config, &self.serving, &serving) {
+            self.setup.health.events().push(news);
         }
         self.serving = serving;
     }
@@ -431,21 +445,6 @@ async fn at(moment: Option<Instant>) {
     }
 }
 
-/// Who serves, in a word.
-fn mode(serving: Serving) -> &'static str {
-    match serving {
-        Serving { fallback: true, .. } => "fallback",
-        Serving { panic: true, .. } => "panic",
-        _ => "real servers",
-    }
-}
-
-/// Real servers of services without checks.
-fn unchecked(config: &Config) -> HashSet<RealKey> {
-    let services = config.services.iter().filter(|service| service.health.checks.is_empty());
-    services.flat_map(|service| service.reals.iter().map(|real| RealKey::new(&service.name, real))).collect()
-}
-
 /// Plans and applies, and once more where the first plan had too little room: by then it has made some.
 fn bring_about(dataplane: &mut Dataplane, desired: &Desired) -> Result<(usize, Plan), Error> {
     let mut operations = 0;
@@ -478,66 +477,22 @@ fn in_force(config: Config, units: &Units) -> Config {
     Config { limits: units.limits, ..config }
 }
 
-/// How many VIPs and interfaces one configuration has and the other has not.
-fn surroundings(old: &Config, new: &Config) -> usize {
-    fn only<T: PartialEq>(a: &[T], b: &[T]) -> usize {
-        a.iter().filter(|one| !b.contains(one)).count()
-    }
-    only(&old.vips, &new.vips)
-        + only(&new.vips, &old.vips)
-        + only(&old.interfaces, &new.interfaces)
-        + only(&new.interfaces, &old.interfaces)
-}
-
-fn misuse(error: &dyn std::error::Error) -> Refusal {
-    Refusal::new(true, error.to_string())
-}
-
-fn failed(error: &anyhow::Error) -> Refusal {
-    Refusal::new(false, format!("{error:#}"))
-}
-
-/// Says of a refusal that nothing came of what was asked.
-fn unchanged(mut refusal: Refusal) -> Refusal {
-    refusal.body.error += "\nEverything stays as it was.";
-    refusal
-}
-
-/// Says of a refusal that what was asked is in force all the same.
-fn retried(mut refusal: Refusal) -> Refusal {
-    refusal.body.error += "\nThe new configuration is in force; what failed is tried again.";
-    refusal
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::model::Limits;
 
-    fn config(interfaces: &[&str], vips: &[&str]) -> Config {
-        let vip =
-            |vip: &&str| Vip { address: vip.parse().unwrap(), prefix: 32, interface: "eth0".to_owned() };
-        Config {
-            interfaces: interfaces.iter().map(ToString::to_string).collect(),
-            vips: vips.iter().map(vip).collect(),
-            services: Vec::new(),
-            socket: "/run/director.sock".into(),
-            limits: Limits { slots: 16, ..Limits::default() },
-            watching: crate::model::Watching::default(),
-        }
-    }
-
     #[test]
     fn tables_are_planned_for_the_room_there_is() {
         let units = Units { tick: Duration::from_millis(1), limits: Limits::default() };
-        assert_eq!(in_force(config(&[], &[]), &units).limits, Limits::default());
-    }
-
-    #[test]
-    fn what_comes_and_what_goes_is_a_change() {
-        let old = config(&["eth0", "eth1"], &["192.0.2.1"]);
-        assert_eq!(surroundings(&old, &old), 0);
-        assert_eq!(surroundings(&old, &config(&["eth1", "eth0"], &["192.0.2.2", "192.0.2.1"])), 1);
-        assert_eq!(surroundings(&old, &config(&["eth0", "eth2"], &[])), 3);
+        let config = Config {
+            interfaces: Vec::new(),
+            vips: Vec::new(),
+            services: Vec::new(),
+            socket: PathBuf::new(),
+            limits: Limits { slots: 16, ..Limits::default() },
+            watching: crate::model::Watching::default(),
+        };
+        assert_eq!(in_force(config, &units).limits, Limits::default());
     }
 }

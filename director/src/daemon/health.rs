@@ -13,6 +13,7 @@ use tokio::sync::watch;
 use tokio::time::MissedTickBehavior;
 
 use super::events::{Events, News};
+use super::probes::Ways;
 use crate::health::{self, Board, Change, Maintenance, Name, Seen};
 use crate::model::{Config, Notify};
 use crate::pool::{RealKey, Standings};
@@ -53,15 +54,11 @@ impl Health {
         }
     }
 
-    /// Follows a configuration from now on. `marks`: the socket marks by which VIPs are reached at a real server. `assumed`: what
-    /// real servers that are new count as until their first verdict.
-    pub(super) fn follow(
-        &self,
-        config: &Config,
-        marks: &HashMap<IpAddr, u32>,
-        assumed: impl Fn(&RealKey) -> State,
-    ) {
-        let plan = health::plan(config, |vip| marks.get(&vip).copied().unwrap_or(0));
+    /// Follows a configuration from now on. `ways`: how its real servers are asked. `assumed`: what real servers that are new
+    /// count as until their first verdict.
+    pub(super) fn follow(&self, config: &Config, ways: &Ways, assumed: impl Fn(&RealKey) -> State) {
+        let mark = |vip| ways.marks.get(&vip).copied().unwrap_or(0);
+        let plan = health::plan(config, mark, |real| ways.sources.get(&real).copied());
         self.board().follow(&plan, assumed);
         self.notify.send_replace(Arc::new(config.watching.notify.clone()));
         self.followed.send_replace(Arc::new(Followed {

@@ -1,6 +1,7 @@
 //! The daemon: the only wiring. It joins configuration, next hops, data plane and the operator's socket by channels, and
 //! ends them in order.
 
+mod changes;
 mod core;
 mod events;
 mod flows;
@@ -11,9 +12,11 @@ mod interfaces;
 mod limits;
 pub(crate) mod lock;
 mod notify;
+mod probes;
 mod probing;
 mod problems;
 mod rates;
+mod refusals;
 pub(crate) mod saved;
 mod view;
 mod watchers;

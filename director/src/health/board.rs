@@ -233,7 +233,7 @@ mod tests {
 
     fn probe(last: u8) -> Arc<Probe> {
         let real = ([10, 0, 0, last], 80).into();
-        let target = Target { real, virtual_: real, mark: 0 };
+        let target = Target { real, virtual_: real, mark: 0, source: None };
         Arc::new(Probe { target, check: Check::Ping, timeout: Duration::from_secs(1) })
     }
 

@@ -40,14 +40,18 @@ pub struct Asked {
 }
 
 /// Makes the plan. `mark`: the socket mark by which packets to a real server reach a VIP there; 0 where there is no such way, and
-/// the real server's own address is asked.
-pub fn plan(config: &Config, mark: impl Fn(IpAddr) -> u32) -> Plan {
+/// the real server's own address is asked. `source`: the address of ours that a real server is asked from.
+pub fn plan(
+    config: &Config,
+    mark: impl Fn(IpAddr) -> u32,
+    source: impl Fn(IpAddr) -> Option<IpAddr>,
+) -> Plan {
     let mut watches: HashMap<Arc<Probe>, (usize, Rhythm)> = HashMap::new();
     let mut subjects = Vec::new();
     for service in config.services.iter().filter(|service| !service.health.checks.is_empty()) {
         for real in &service.reals {
             let ask = |check: &CheckPlan| {
-                let probe = Arc::new(probe(service, real, check, &mark));
+                let probe = Arc::new(probe(service, real, check, &mark, &source));
                 let (interval, fast) = (check.interval, check.fast_interval);
                 let place = watches.len();
                 let watch = watches.entry(Arc::clone(&probe)).or_insert((place, Rhythm { interval, fast }));
@@ -65,7 +69,13 @@ pub fn plan(config: &Config, mark: impl Fn(IpAddr) -> u32) -> Plan {
 }
 
 /// The probe of one check of one real server.
-fn probe(service: &Service, real: &Real, check: &CheckPlan, mark: impl Fn(IpAddr) -> u32) -> Probe {
+fn probe(
+    service: &Service,
+    real: &Real,
+    check: &CheckPlan,
+    mark: impl Fn(IpAddr) -> u32,
+    source: impl Fn(IpAddr) -> Option<IpAddr>,
+) -> Probe {
     let first = match &service.ports {
         Ports::Any => 0,
         Ports::List(ports) => ports.first().copied().unwrap_or(0),
@@ -77,5 +87,9 @@ fn probe(service: &Service, real: &Real, check: &CheckPlan, mark: impl Fn(IpAddr
     // Only an external check is told of the VIP; others are alike for all services.
     let virtual_ =
         if external { SocketAddr::new(service.address, service.ports.single().unwrap_or(0)) } else { real };
-    Probe { target: Target { real, virtual_, mark }, check: check.check.clone(), timeout: check.timeout }
+    Probe {
+        target: Target { real, virtual_, mark, source: source(real.ip()) },
+        check: check.check.clone(),
+        timeout: check.timeout,
+    }
 }

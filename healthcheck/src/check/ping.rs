@@ -30,7 +30,7 @@ pub async fn probe(attempt: &mut Attempt) -> Result<Success, Failure> {
     // ICMP has no ports; raw sockets would take one for a protocol number.
     real.set_port(0);
     let (socket, kind) = open(real)?;
-    attempt.mark(SockRef::from(&socket))?;
+    attempt.prepare(SockRef::from(&socket))?;
     socket.set_nonblocking(true)?;
     // Connected: otherwise every raw socket gets a copy of every ICMP packet.
     socket.connect(&real.into())?;

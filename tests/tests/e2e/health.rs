@@ -273,6 +273,33 @@ fn maintenance_drains_and_probes() -> Result<()> {
 }
 
 #[test]
+fn a_real_server_without_its_loopback_vip_is_found_out() -> Result<()> {
+    let lab = Lab::builder().build()?;
+    let _nginx = lab.nginx_everywhere()?;
+    let director = lab.director(watched_everywhere())?;
+    await_states(&director, &["up", "up", "up"])?;
+    let probed = director.cli_ok(&["probe", "direct6", &lab.host("real1").v6().to_string()])?;
+    ensure!(probed.contains("the VIP at"), "{probed}");
+    for (name, vip, prefix) in [("direct4", "192.0.2.10", 32), ("direct6", "2001:db8::10", 128)] {
+        let address = format!("{vip}/{prefix}");
+        lab.host("real1").run(&["ip", "address", "del", &address, "dev", "lo"])?;
+        wait::until("the real server to go down", PATIENCE, || {
+            Ok((health(&director.status()?, name, 1)?.0 == "down").then_some(()))
+        })?;
+        let answers = Curl::new(&url(vip, 80), 6).run(lab.client())?;
+        ensure!(answers.failed == 0 && answers.of("real1") == 0, "{name}: {answers}");
+        lab.host("real1").run(&["ip", "address", "add", &address, "dev", "lo", "nodad"])?;
+        await_states(&director, &["up", "up", "up"])?;
+    }
+    // Its nginx was well all the time, and so was the way that has no need of the VIP.
+    let told = events(&director)?;
+    let down: Vec<_> =
+        told.iter().filter(|event| event["to"] == "down").map(|event| &event["service"]).collect();
+    ensure!(down == ["direct4", "direct6"], "{down:?}");
+    Ok(())
+}
+
+#[test]
 fn a_slow_start_begins_with_little() -> Result<()> {
     let lab = Lab::builder().build()?;
     let nginx = lab.nginx_everywhere()?;
