@@ -148,7 +148,7 @@ async fn logins_end_in_many_ways() {
 #[tokio::test]
 async fn the_data_connection_has_the_mark_too() {
     let (control, data) = (fake::says(b"").await, fake::says(b"").await);
-    let target = Target { real: control, virtual_: control, mark: 77 };
+    let target = Target { real: control, virtual_: control, mark: 77, source: None };
     let mut attempt = Attempt::new(target, Duration::from_secs(10));
     match attempt.tcp_at(data.port()).await {
         Ok(mut stream) => {

@@ -34,7 +34,7 @@ async fn run(check: Check, real: SocketAddr) -> Outcome {
 }
 
 async fn run_within(check: Check, real: SocketAddr, timeout: Duration) -> Outcome {
-    let target = Target { real, virtual_: "192.0.2.80:0".parse().unwrap(), mark: 0 };
+    let target = Target { real, virtual_: "192.0.2.80:0".parse().unwrap(), mark: 0, source: None };
     healthcheck::probe::run(&Probe { target, check, timeout }).await
 }
 

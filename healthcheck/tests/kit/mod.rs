@@ -15,7 +15,12 @@ pub const SHORT: Duration = Duration::from_millis(300);
 /// Runs a probe.
 pub async fn outcome(check: Check, real: SocketAddr, timeout: Duration) -> Outcome {
     let virtual_ = "192.0.2.1:80".parse().unwrap();
-    healthcheck::probe::run(&Probe { target: Target { real, virtual_, mark: 0 }, check, timeout }).await
+    healthcheck::probe::run(&Probe {
+        target: Target { real, virtual_, mark: 0, source: None },
+        check,
+        timeout,
+    })
+    .await
 }
 
 /// Runs a probe that has time enough.
