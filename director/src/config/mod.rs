@@ -111,4 +111,6 @@ pub fn parse(text: &str) -> Result<Loaded, Vec<Problem>> {
 }
 
 #[cfg(test)]
+mod doc_examples;
+#[cfg(test)]
 mod tests;
