@@ -188,7 +188,8 @@ fn real(real: &RealStatus) -> Vec<String> {
         Some(health) => {
             let since =
                 health.since_seconds.map_or(String::new(), |since| format!(" for {}", seconds(since)));
-            format!("{}{since}: {}", health.state.to_uppercase(), health.reason)
+            let drained = if real.overridden && real.weight == 0 { "; drained by command" } else { "" };
+            format!("{}{since}: {}{drained}", health.state.to_uppercase(), health.reason)
         }
         None => state,
     };

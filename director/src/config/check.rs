@@ -309,7 +309,16 @@ impl Taker<'_, '_, '_> {
 
     /// TLS where `key` says so.
     fn tls_if(&mut self, key: &str, name: Option<&str>) -> Option<Tls> {
-        self.or(key, values::flag, false).then(|| self.tls(name))
+        if self.or(key, values::flag, false) {
+            return Some(self.tls(name));
+        }
+        for entry in TLS.iter().filter_map(|key| self.fields.entry(key)) {
+            let complaint =
+                Complaint::new(format!("`{}` is for TLS, which this check does not use", entry.key));
+            self.reader.error(entry.place, complaint.hint(format!("write {key}: true, or remove it")));
+            self.whole = false;
+        }
+        None
     }
 
     fn tls(&mut self, name: Option<&str>) -> Tls {

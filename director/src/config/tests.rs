@@ -306,6 +306,7 @@ fn checks_are_checked() {
         (12, "    check: { type: http, status: 99 }", &[(12, 34, "a status or a range")]),
         (12, "    check: { type: http, headers: { \"a b\": c } }", &[(12, 44, "no header's name")]),
         (12, "    check: { type: http, header_files: { X: /none } }", &[(12, 45, "cannot read /none")]),
+        (12, "    check: { type: tcp, verify: false }", &[(12, 25, "is for TLS")]),
         (12, "    check: { type: https, cert_file: /a.pem }", &[(12, 12, "go together")]),
         (12, "    check: { type: external, command: check }", &[(12, 39, "absolute path")]),
         (12, "    check: { type: ping, via: vip }", &[(12, 31, "do not hold the VIP")]),

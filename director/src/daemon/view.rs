@@ -153,6 +153,7 @@ impl View {
     ) -> RealStatus {
         let key = RealKey { service: service.name.clone(), address: real.address, port: real.port };
         let overridden = self.overrides.weight(&key);
+        let seen = around.seen.get(&key);
         let hop = desired.reals.get(at).and_then(|desired| desired.hop);
         let (active, inactive) = id.and_then(|id| sweep.by_backend.get(&id)).copied().unwrap_or_default();
         let (traffic, rates) = id.and_then(|id| measured.backends.get(&id)).copied().unwrap_or_default();
@@ -160,9 +161,9 @@ impl View {
             address: real.address,
             port: real.port,
             configured_weight: real.weight,
-            weight: overridden.unwrap_or(real.weight),
+            weight: overridden.or(seen.and_then(|seen| seen.weight)).unwrap_or(real.weight),
             overridden: overridden.is_some(),
-            health: around.seen.get(&key).map(|seen| health(seen, around.now)),
+            health: seen.map(|seen| health(seen, around.now)),
             reachable: hop.is_some(),
             mac: hop.map(|hop| hop.mac.map(|byte| format!("{byte:02x}")).join(":")),
             id,

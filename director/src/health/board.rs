@@ -64,9 +64,13 @@ struct Watched {
 
 impl Board {
     /// Watches these from now on, and no others. Those that stay keep their verdicts, also where they are asked something else.
-    /// `assumed`: what new ones count as until their first verdict.
+    /// `assumed`: what new ones count as until their first verdict; those of whom somebody else asks the same (a service that was
+    /// renamed) count as that one does.
     pub fn follow(&mut self, plan: &Plan, assumed: impl Fn(&RealKey) -> State) {
         let mut before = std::mem::take(&mut self.entries);
+        let checks = before.values().flat_map(|entry| &entry.checks);
+        let known: HashMap<_, _> =
+            checks.map(|check| (Arc::clone(&check.asked.probe), check.verdict.state())).collect();
         self.by_probe.clear();
         for subject in &plan.subjects {
             for (i, asked) in subject.checks.iter().enumerate() {
@@ -75,7 +79,19 @@ impl Board {
             }
             let entry = match before.remove(&subject.key) {
                 Some(entry) => entry.asked_now(subject),
-                None => Entry::new(subject, assumed(&subject.key)),
+                None => {
+                    let same = |asked: &Asked| {
+                        known.get(&asked.probe).copied().filter(|state| *state != State::Unknown)
+                    };
+                    let states: Option<Vec<State>> = subject.checks.iter().map(same).collect();
+                    let state = match states {
+                        Some(states) if states.contains(&State::Down) => State::Down,
+                        // Also where nothing is asked: it is here for maintenance only.
+                        Some(_) => State::Up,
+                        None => assumed(&subject.key),
+                    };
+                    Entry::new(subject, state)
+                }
             };
             self.entries.insert(subject.key.clone(), entry);
         }
@@ -119,9 +135,13 @@ impl Board {
 
     /// What the pool has to know.
     pub fn standings(&self) -> Standings {
-        let standing =
-            |entry: &Entry| Standing { state: entry.state, back: entry.back, weight: entry.weight() };
-        self.entries.iter().map(|(key, entry)| (key.clone(), standing(entry))).collect()
+        let standing = |(key, entry): (&RealKey, &Entry)| {
+            let maintenance = self.maintenance.of(key.address, entry.port).is_some();
+            let standing =
+                Standing { state: entry.state, back: entry.back, weight: entry.weight(), maintenance };
+            (key.clone(), standing)
+        };
+        self.entries.iter().map(standing).collect()
     }
 
     /// What the operator is to see.
@@ -305,6 +325,17 @@ mod tests {
         assert_eq!(board.take(&probe(2), &bad(), now).len(), 1);
         board.follow(&plan(&[]), |_| State::Unknown);
         assert!(board.take(&probe(2), &good(), now).is_empty() && board.standings().is_empty());
+    }
+
+    #[test]
+    fn a_renamed_service_keeps_its_verdicts() {
+        let (mut board, now) = (Board::default(), Instant::now());
+        board.follow(&plan(&[("web", &[1])]), |_| State::Unknown);
+        board.take(&probe(1), &good(), now);
+        board.follow(&plan(&[("shop", &[1]), ("other", &[2]), ("unasked", &[])]), |_| State::Unknown);
+        let standings = board.standings();
+        let states = ["shop", "other", "unasked"].map(|name| standings[&key(name)].state);
+        assert_eq!(states, [State::Up, State::Unknown, State::Up]);
     }
 
     #[test]

@@ -13,7 +13,7 @@ use crate::pool::RealKey;
 /// Everything that is to be watched.
 #[derive(Clone, Debug, Default)]
 pub struct Plan {
-    /// Real servers whose service has checks, in the configuration's order.
+    /// Real servers whose service has checks, or that may be in maintenance, in the configuration's order.
     pub subjects: Vec<Subject>,
     /// The probes, each once, as often as the most impatient service wants it.
     pub watches: Vec<(Arc<Probe>, Rhythm)>,
@@ -48,7 +48,9 @@ pub fn plan(
 ) -> Plan {
     let mut watches: HashMap<Arc<Probe>, (usize, Rhythm)> = HashMap::new();
     let mut subjects = Vec::new();
-    for service in config.services.iter().filter(|service| !service.health.checks.is_empty()) {
+    // Maintenance is for those without checks, too.
+    let all = config.watching.maintenance_dir.is_some();
+    for service in config.services.iter().filter(|service| all || !service.health.checks.is_empty()) {
         for real in &service.reals {
             let ask = |check: &CheckPlan| {
                 let probe = Arc::new(probe(service, real, check, &mark, &source));

@@ -218,7 +218,8 @@ fn desired_service(
         let weight = u16::from(serving.fallback);
         reals.push(DesiredReal { address, port, weight, out: false, hop: hops.get(&address).copied() });
     }
-    let watched = !service.health.checks.is_empty();
+    let watched = |real: &Real| health.standings.contains_key(&RealKey::new(&service.name, real));
+    let watched = !service.health.checks.is_empty() || service.reals.iter().any(watched);
     DesiredService {
         name: service.name.clone(),
         address: service.address,

@@ -18,6 +18,8 @@ pub struct Standing {
     pub back: Option<Instant>,
     /// The weight that its checks give it, where they do.
     pub weight: Option<u16>,
+    /// Somebody took it out on purpose.
+    pub maintenance: bool,
 }
 
 /// Real servers whose service has checks.
@@ -73,7 +75,8 @@ impl Health<'_> {
         let serving = self.serving.get(&service.name).copied().unwrap_or_default();
         let standing = self.standings.get(&key);
         let weight = weight(real, standing, overrides.weight(&key));
-        if !serving.panic && !is_in(service, standing) {
+        let panic = serving.panic && !is_maintained(standing);
+        if !panic && !is_in(service, standing) {
             return Part { weight: 0, share: 100, out: service.health.on_down != OnDown::Keep };
         }
         let share = standing.map_or(100, |standing| self.share(standing, service.health.slow_start));
@@ -87,7 +90,7 @@ impl Health<'_> {
             return 100;
         }
         let step = elapsed.as_nanos() * u128::from(STEPS) / slow_start.as_nanos();
-        (100 / STEPS as u16) * (step as u16).max(1)
+        (100 / STEPS as u16) * (step as u16 + 1)
     }
 }
 
@@ -103,6 +106,10 @@ fn is_in(service: &Service, standing: Option<&Standing>) -> bool {
         Some(State::Down) => false,
         Some(State::Unknown) | None => service.health.checks.iter().all(|check| check.assume == Assume::Up),
     }
+}
+
+fn is_maintained(standing: Option<&Standing>) -> bool {
+    standing.is_some_and(|standing| standing.maintenance)
 }
 
 /// What each service makes of its real servers' standings. `before`: what it made of them before; the quorum has hysteresis.
@@ -126,19 +133,32 @@ fn service_serving(
     before: Serving,
 ) -> Serving {
     let policy = &service.health;
-    let (mut all, mut up, mut down) = (0u32, 0u32, 0u32);
+    let (mut all, mut up, mut down, mut unknown) = (0u32, 0u32, 0u32, 0u32);
     for real in &service.reals {
         let key = RealKey::new(&service.name, real);
         let standing = standings.get(&key);
         if weight(real, standing, overrides.weight(&key)) == 0 {
             continue;
         }
+        // Who is out on purpose is no reason to panic.
+        if is_maintained(standing) {
+            continue;
+        }
+        let is = |state| standing.is_some_and(|standing| standing.state == state);
         all += 1;
         up += u32::from(is_in(service, standing));
-        down += u32::from(standing.is_some_and(|standing| standing.state == State::Down));
+        down += u32::from(is(State::Down));
+        unknown += u32::from(is(State::Unknown) && !is_in(service, standing));
     }
-    let panic = policy.panic_threshold.is_some_and(|most| down * 100 > all * u32::from(most));
-    let serves = if panic { all } else { up };
+    // With nobody left, a fallback serves better than the dead.
+    let hopeless = up == 0 && policy.fallback.is_some();
+    let panic = !hopeless && policy.panic_threshold.is_some_and(|most| down * 100 > all * u32::from(most));
+    // Those of whom nothing is known yet may be enough: the fallback does not begin for their sake, and does not end.
+    let serves = match before.fallback {
+        _ if panic => all,
+        true => up,
+        false => up + unknown,
+    };
     let needed =
         if before.fallback { policy.quorum.saturating_add(policy.hysteresis) } else { policy.quorum };
     // More than there are would never serve again.

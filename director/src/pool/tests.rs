@@ -279,7 +279,7 @@ fn watched(policy: HealthPolicy) -> Config {
 fn standings(states: &[State]) -> Standings {
     let one = |(i, state): (usize, &State)| {
         let key = key("web", &format!("10.0.0.{}", i + 1), None);
-        (key, Standing { state: *state, back: None, weight: None })
+        (key, Standing { state: *state, back: None, weight: None, maintenance: false })
     };
     states.iter().enumerate().map(one).collect()
 }
@@ -366,6 +366,35 @@ fn nobody_is_taken_out_when_too_many_would_be() {
 }
 
 #[test]
+fn panic_lets_nobody_out_of_maintenance_and_gives_way_to_a_fallback() {
+    let fallback = Some(Fallback::Local);
+    for (fallback, panics) in [(None, true), (fallback, false)] {
+        let config = watched(HealthPolicy { panic_threshold: Some(50), fallback, ..HealthPolicy::default() });
+        let mut states = standings(&[State::Down; 3]);
+        states.get_mut(&key("web", "10.0.0.1", None)).unwrap().maintenance = true;
+        let serving = serving(&config, &Overrides::default(), &states, &HashMap::new());
+        assert_eq!((serving["web"].panic, serving["web"].fallback), (panics, !panics));
+        if panics {
+            assert_eq!(parts(&config, &states, &serving), [(0, true), (10, false), (10, false)]);
+        }
+    }
+}
+
+#[test]
+fn the_fallback_waits_for_first_verdicts() {
+    let config = watched(HealthPolicy { fallback: Some(Fallback::Local), ..HealthPolicy::default() });
+    let none = HashMap::new();
+    for (states, falls) in [
+        ([State::Unknown, State::Down, State::Down], false),
+        ([State::Unknown; 3], false),
+        ([State::Down; 3], true),
+    ] {
+        let serving = serving(&config, &Overrides::default(), &standings(&states), &none);
+        assert_eq!(serving["web"].fallback, falls, "{states:?}");
+    }
+}
+
+#[test]
 fn a_slow_start_grows_in_steps() {
     let config = watched(HealthPolicy { slow_start: Duration::from_secs(30), ..HealthPolicy::default() });
     let start = Instant::now();
@@ -378,7 +407,7 @@ fn a_slow_start_grows_in_steps() {
         (weights(&desired, 0), next_step(&config, &states, now).map(|step| (step - start).as_secs()))
     };
     assert_eq!(at(0), (vec![100, 1000, 1000], Some(3)));
-    assert_eq!(at(3), (vec![100, 1000, 1000], Some(6)));
-    assert_eq!(at(15), (vec![500, 1000, 1000], Some(18)));
+    assert_eq!(at(3), (vec![200, 1000, 1000], Some(6)));
+    assert_eq!(at(15), (vec![600, 1000, 1000], Some(18)));
     assert_eq!(at(30), (vec![10, 10, 10], None));
 }
