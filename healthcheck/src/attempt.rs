@@ -90,6 +90,9 @@ impl Attempt {
         let socket = if real.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
         self.prepare(socket2::SockRef::from(&socket))?;
         socket.set_nodelay(true)?;
+        // Thousands of probes would leave as many ports in TIME_WAIT, and soon none would be left: a connection that we close ends
+        // with a RST, where the real server has not closed it first.
+        socket.set_zero_linger()?;
         let stream = socket.connect(real).await?;
         self.step("connected");
         self.awaits("answer");
@@ -143,8 +146,8 @@ impl Attempt {
         Ok(UdpSocket::from_std(socket.into())?)
     }
 
-    /// Marks a socket's packets as the target wants, and binds it to the address that they come from. To a port as well, before
-    /// it connects: marked packets to several real servers come back from one address, and must differ by our port.
+    /// Marks a socket's packets as the target wants, and binds it to the address that they come from, before it connects: marked
+    /// packets to several real servers come back from one address, and must differ by our port.
     ///
     /// # Errors
     /// No permission (CAP_NET_ADMIN); the address is not ours (any more).

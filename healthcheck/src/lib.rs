@@ -14,6 +14,7 @@ pub mod through;
 pub mod tls;
 pub mod verdict;
 
+pub use check::dns::is_record_type;
 pub use outcome::{Failure, Outcome, Step, Success};
 pub use spec::{Check, Probe, Target};
 pub use verdict::{Limits, State, Verdict};

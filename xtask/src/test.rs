@@ -86,7 +86,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         setup::ensure(match which {
             Which::Unit => setup::Scope::Build,
             _ if wants(Which::Vm) => setup::Scope::Vm,
-            Which::Checks => setup::Scope::Servers,
+            Which::Checks | Which::E2e => setup::Scope::Servers,
             _ => setup::Scope::Lab,
         })?;
     }

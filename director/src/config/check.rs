@@ -1,6 +1,5 @@
 //! `check`: what is asked of a real server, and how often.
 
-use std::path::PathBuf;
 use std::time::Duration;
 
 use healthcheck::Check;
@@ -8,12 +7,16 @@ use healthcheck::spec::{
     Dns, External, Ftp, Grpc, Http, Ldap, Login, Mail, Radius, Redis, Security, Sip, Sql, Tcp, Tls, Udp,
     WeightFrom,
 };
-use healthcheck::text::{Pattern, Secret};
+use healthcheck::text::Secret;
 
 use crate::model::{Assume, Via};
 
+use super::check_values::{
+    command, header_name, header_value, method, path, pattern, readable, record, request, secret, statuses,
+    string, without_port,
+};
 use super::reader::{Complaint, Fields, Given, Reader};
-use super::tree::{Kind, Place, Tree, shown};
+use super::tree::{Kind, Place, Tree};
 use super::values;
 
 /// Keys of every check.
@@ -154,7 +157,7 @@ fn specific(reader: &mut Reader, fields: &Fields, kind: &str) -> Option<Check> {
         }),
         "dns" => Check::Dns(Dns {
             name: take.needed("request", string, "www.example.org"),
-            record: take.or("record", string, "A".into()).to_uppercase(),
+            record: take.or("record", record, "A".into()),
             receive: take.optional("receive", pattern),
             tcp: take.or("tcp", values::flag, false),
         }),
@@ -191,7 +194,7 @@ fn specific(reader: &mut Reader, fields: &Fields, kind: &str) -> Option<Check> {
             receive: take.optional("receive", pattern),
         }),
         _ => Check::External(External {
-            command: take.needed("command", path, "/usr/local/bin/check"),
+            command: take.needed("command", command, "/usr/local/bin/check"),
             arguments: take.strings("arguments"),
             dynamic: take.or("dynamic", values::flag, false),
         }),
@@ -200,17 +203,17 @@ fn specific(reader: &mut Reader, fields: &Fields, kind: &str) -> Option<Check> {
 }
 
 fn http(take: &mut Taker, secure: bool) -> Http {
-    let host = take.optional("virtualhost", string);
+    let host = take.optional("virtualhost", header_value);
     let mut headers: Vec<(String, Secret)> = Vec::new();
-    headers.extend(take.map("headers", |tree, label| string(tree, label).map(Secret::new)));
+    headers.extend(take.map("headers", |tree, label| header_value(tree, label).map(Secret::new)));
     headers.extend(take.map("header_files", secret));
     let statuses = take.list("status", statuses);
-    let request = take.or("request", string, "/".into());
+    let request = take.or("request", request, "/".into());
     Http {
         tls: secure.then(|| take.tls(host.as_deref())),
         http2: take.or("http2", values::flag, false),
         method: take.or("method", method, "GET".into()),
-        path: if request.starts_with('/') { request } else { format!("/{request}") },
+        path: request,
         host,
         headers,
         statuses: if statuses.is_empty() { vec![(200, 299)] } else { statuses },
@@ -322,7 +325,7 @@ impl Taker<'_, '_, '_> {
     }
 
     fn tls(&mut self, name: Option<&str>) -> Tls {
-        let (certificate, key) = (self.optional("cert_file", path), self.optional("key_file", path));
+        let (certificate, key) = (self.optional("cert_file", readable), self.optional("key_file", readable));
         if certificate.is_some() != key.is_some() {
             let complaint = Complaint::new("`cert_file` and `key_file` go together");
             self.reader.error(self.fields.place, complaint.hint("write both, as PEM files"));
@@ -331,7 +334,7 @@ impl Taker<'_, '_, '_> {
         Tls {
             verify: self.or("verify", values::flag, true),
             name: self.optional("sni", string).or_else(|| name.map(without_port)),
-            authorities: self.optional("ca_file", path),
+            authorities: self.optional("ca_file", readable),
             certificate: certificate.zip(key),
         }
     }
@@ -389,80 +392,5 @@ impl Taker<'_, '_, '_> {
             self.whole = false;
         }
         weight
-    }
-}
-
-fn string(tree: &Tree, label: &str) -> Result<String, Complaint> {
-    values::text(tree, label).map(str::to_owned)
-}
-
-fn pattern(tree: &Tree, label: &str) -> Result<Pattern, Complaint> {
-    let text = values::text(tree, label)?;
-    Pattern::new(text).map_err(|error| {
-        let why = error.to_string();
-        let why = why.lines().last().unwrap_or_default().trim_start_matches("error: ").to_owned();
-        Complaint::new(format!("`{label}` is no regular expression: {why}"))
-            .hint("put a \\ before a character that is meant as it stands")
-    })
-}
-
-fn path(tree: &Tree, label: &str) -> Result<PathBuf, Complaint> {
-    let text = values::text(tree, label)?;
-    if !text.starts_with('/') {
-        return Err(Complaint::new(format!("`{label}` must be an absolute path, found {}", shown(text))));
-    }
-    Ok(text.into())
-}
-
-/// What a file holds, but for the newline at its end.
-fn secret(tree: &Tree, label: &str) -> Result<Secret, Complaint> {
-    let path = path(tree, label)?;
-    let text = std::fs::read_to_string(&path).map_err(|error| {
-        Complaint::new(format!("`{label}`: cannot read {}: {error}", path.display()))
-            .hint("it is a file that holds the secret and nothing else, readable by the director only")
-    })?;
-    Ok(Secret::new(text.trim_end_matches(['\n', '\r'])))
-}
-
-fn method(tree: &Tree, label: &str) -> Result<String, Complaint> {
-    let text = values::text(tree, label)?;
-    if text.bytes().all(|byte| byte.is_ascii_uppercase()) {
-        return Ok(text.to_owned());
-    }
-    Err(Complaint::expected(label, "a method in capitals", tree).hint("write GET or HEAD"))
-}
-
-/// `200`, `200-299`.
-fn statuses(tree: &Tree, label: &str) -> Result<(u16, u16), Complaint> {
-    let complaint = || {
-        Complaint::expected(label, "a status or a range of them", tree)
-            .hint("write 200, or 200-299, or a list of such")
-    };
-    let number = |text: &str| text.trim().parse().ok().filter(|status| (100..=599).contains(status));
-    let range = match &tree.kind {
-        Kind::Int(status) => u16::try_from(*status).ok().filter(|s| (100..=599).contains(s)).map(|s| (s, s)),
-        Kind::Text(text) => match text.split_once('-') {
-            Some((from, to)) => number(from).zip(number(to)).filter(|(from, to)| from <= to),
-            None => number(text).map(|status| (status, status)),
-        },
-        _ => None,
-    };
-    range.ok_or_else(complaint)
-}
-
-fn header_name(name: &str) -> Result<(), Complaint> {
-    let token = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
-    if !name.is_empty() && name.bytes().all(token) {
-        return Ok(());
-    }
-    Err(Complaint::new(format!("{} is no header's name (RFC 9110, 5.1)", shown(name))))
-}
-
-fn without_port(host: &str) -> String {
-    match host.rsplit_once(':') {
-        Some((name, port)) if !name.contains(':') && port.bytes().all(|byte| byte.is_ascii_digit()) => {
-            name.to_owned()
-        }
-        _ => host.to_owned(),
     }
 }

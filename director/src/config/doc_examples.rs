@@ -1,5 +1,6 @@
 //! Every YAML example of the guide and of README.md is accepted.
 
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 use super::parse;
@@ -13,8 +14,9 @@ const DOCUMENTS: [(&str, &str); 6] = [
     ("troubleshooting.md", include_str!("../../../docs/guide/troubleshooting.md")),
 ];
 
-/// Where the examples have their secrets. They are not there when a test runs.
-const SECRETS: &str = "/etc/director/secrets/";
+/// Where the examples have their files. They are not there when a test runs.
+const PLACES: [&str; 3] =
+    ["/etc/director/secrets/", "/etc/director/internal-ca.pem", "/usr/local/lib/director/"];
 /// Sections that stand beside `services`.
 const SECTIONS: [&str; 3] = ["probes", "maintenance_dir", "notify"];
 
@@ -59,32 +61,36 @@ fn whole(example: &str) -> String {
     text
 }
 
-/// Puts `file` where the example names a secret's file.
-fn with_secrets(example: &str, file: &Path) -> String {
+/// Puts `file` where the example names one.
+fn with_file(example: &str, file: &Path) -> String {
     let is_end = |letter: char| letter.is_whitespace() || ",}]\"'".contains(letter);
-    let mut parts = example.split(SECRETS);
-    let mut text = parts.next().unwrap_or_default().to_owned();
-    for part in parts {
-        text.push_str(&file.display().to_string());
-        text.push_str(&part[part.find(is_end).unwrap_or(part.len())..]);
-    }
-    text
+    let replaced = |example: String, place: &&str| {
+        let mut parts = example.split(place);
+        let mut text = parts.next().unwrap_or_default().to_owned();
+        for part in parts {
+            text.push_str(&file.display().to_string());
+            text.push_str(&part[part.find(is_end).unwrap_or(part.len())..]);
+        }
+        text
+    };
+    PLACES.iter().fold(example.to_owned(), replaced)
 }
 
 #[test]
 fn the_examples_of_the_documentation_are_accepted() {
-    let secret = std::env::temp_dir().join(format!("director-secret-{}", std::process::id()));
-    std::fs::write(&secret, "xyzzy\n").unwrap();
+    let file = std::env::temp_dir().join(format!("director-example-{}", std::process::id()));
+    std::fs::write(&file, "xyzzy\n").unwrap();
+    std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o755)).unwrap();
     for (name, document) in DOCUMENTS {
         for Example { line, text } in examples(document) {
-            let config = whole(&with_secrets(&text, &secret));
+            let config = whole(&with_file(&text, &file));
             if let Err(problems) = parse(&config) {
                 let problems: Vec<String> = problems.iter().map(ToString::to_string).collect();
                 panic!("{name}:{line}:\n{text}\n{}", problems.join("\n"));
             }
         }
     }
-    std::fs::remove_file(&secret).unwrap();
+    std::fs::remove_file(&file).unwrap();
 }
 
 #[test]

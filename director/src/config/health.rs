@@ -8,7 +8,7 @@ use healthcheck::{Check, Limits};
 use crate::model::{Assume, CheckPlan, Fallback, Forward, HealthPolicy, OnDown, Via};
 
 use super::check::CheckDraft;
-use super::draft::Draft;
+use super::draft::{Draft, RealDraft};
 use super::net::PortSpec;
 use super::reader::{Complaint, Given, Reader};
 use super::resolve::settled;
@@ -37,22 +37,33 @@ pub(super) fn policy(
     let otherwise = HealthPolicy::default();
     let checks = checks(reader, draft, defaults, around);
     let fallback = fallback(reader, draft, defaults, around);
-    // ldirectord's word: a quiescent real server has weight 0, and keeps its connections.
-    let quiescent = settled(&draft.quiescent, &defaults.quiescent, false)?;
-    let on_down = if quiescent { OnDown::Keep } else { otherwise.on_down };
+    let on_down = on_down(draft)?.or(on_down(defaults)?).unwrap_or(otherwise.on_down);
     let panic_threshold = draft.panic_threshold.or(&defaults.panic_threshold);
     if matches!(panic_threshold, Given::Wrong) {
         return None;
     }
     Some(HealthPolicy {
         checks: checks?,
-        on_down: settled(&draft.on_down, &defaults.on_down, on_down)?,
+        on_down,
         quorum: settled(&draft.quorum, &defaults.quorum, otherwise.quorum)?,
         hysteresis: settled(&draft.hysteresis, &defaults.hysteresis, otherwise.hysteresis)?,
         slow_start: settled(&draft.slow_start, &defaults.slow_start, otherwise.slow_start)?,
         panic_threshold: panic_threshold.right().copied(),
         fallback: fallback?,
     })
+}
+
+/// `on_down`, or what `quiescent` says of it, ldirectord's word: a quiescent real server has weight 0, and keeps its connections.
+/// Nothing where it is wrong; `Some(None)` where neither is given.
+fn on_down(draft: &Draft) -> Option<Option<OnDown>> {
+    let quiescent = match &draft.quiescent {
+        Given::Wrong => return None,
+        given => given.right().map(|quiescent| if *quiescent { OnDown::Keep } else { OnDown::Reset }),
+    };
+    match &draft.on_down {
+        Given::Wrong => None,
+        given => Some(given.right().copied().or(quiescent)),
+    }
 }
 
 fn checks(reader: &mut Reader, draft: &Draft, defaults: &Draft, around: &Around) -> Option<Vec<CheckPlan>> {
@@ -187,6 +198,16 @@ fn fallback(
         let complaint =
             Complaint::new(format!("the fallback of {} cannot have a port of its own", around.label));
         reader.error(place, complaint.hint("that needs `forward: nat` and a service of one port"));
+        return None;
+    }
+    let reals = draft.reals.or(&defaults.reals).right().map_or(&[][..], Vec::as_slice);
+    let is_real = |real: &RealDraft| {
+        real.addresses.right().is_some_and(|range| range.addresses().any(|one| one == address))
+    };
+    if reals.iter().any(is_real) {
+        let complaint =
+            Complaint::new(format!("the fallback {address} is one of the real servers of {}", around.label));
+        reader.error(place, complaint.hint("name another server, or `local`"));
         return None;
     }
     Some(Some(Fallback::Real { address, port: port.filter(|port| Some(*port) != single) }))

@@ -10,6 +10,7 @@
 //! `unserved: drop`, `sloppy: false`, a real server's `weight: 1`.
 
 mod check;
+mod check_values;
 mod draft;
 mod health;
 mod later;

@@ -86,11 +86,9 @@ fn mail(reader: &mut Reader, tree: &Tree) -> Option<MailNotice> {
 
 fn address(tree: &Tree, label: &str) -> Result<String, Complaint> {
     let text = values::text(tree, label)?;
-    match text.split_once('@') {
-        Some((user, host)) if !user.is_empty() && !host.is_empty() && !text.contains(char::is_whitespace) => {
-            Ok(text.to_owned())
-        }
-        _ => Err(Complaint::new(format!("{} is no e-mail address", shown(text)))),
+    match text.parse::<lettre::Address>() {
+        Ok(_) => Ok(text.to_owned()),
+        Err(error) => Err(Complaint::new(format!("{} is no e-mail address: {error}", shown(text)))),
     }
 }
 

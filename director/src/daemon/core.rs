@@ -15,7 +15,7 @@ use super::health::Health;
 use super::inherited::Inherited;
 use super::interfaces::Interfaces;
 use super::limits;
-use super::probes::Way;
+use super::probes::{Way, Ways};
 use super::problems::Problems;
 use super::refusals::{failed, misuse, retried, unchanged};
 use super::saved::Saved;
@@ -76,6 +76,8 @@ pub(super) struct Setup {
     pub(super) health: Arc<Health>,
     /// Real servers that a predecessor had in the pool.
     pub(super) in_pool: HashSet<RealKey>,
+    /// Whose fallback served under a predecessor.
+    pub(super) serving: HashMap<String, Serving>,
 }
 
 /// The task's state.
@@ -92,15 +94,16 @@ pub(super) struct Core {
     changes: watch::Receiver<u64>,
     /// How probes reach VIPs at real servers.
     way: Way,
+    ways: Ways,
 }
 
 impl Core {
     /// Brings everything up: attaches, fills the maps, and takes the VIPs.
-    pub(super) async fn start(setup: Setup, inherited: Inherited) -> Result<Core> {
+    pub(super) async fn start(mut setup: Setup, inherited: Inherited) -> Result<Core> {
         let config = Arc::new(in_force(setup.config.clone(), &setup.units));
         let (view, _) = watch::channel(Arc::new(View::new(Arc::clone(&config), setup.units)));
         let (interfaces, problems) = (Interfaces::new(setup.worker.clone()), Problems::default());
-        let (serving, changes) = (HashMap::new(), setup.health.changes());
+        let (serving, changes) = (std::mem::take(&mut setup.serving), setup.health.changes());
         let mut core = Core {
             setup,
             config,
@@ -111,6 +114,7 @@ impl Core {
             serving,
             changes,
             way: Way::default(),
+            ways: Ways::default(),
         };
         // Who served before goes on until checks say otherwise: a restart takes nobody out.
         let in_pool = std::mem::take(&mut core.setup.in_pool);
@@ -160,6 +164,7 @@ impl Core {
                     let (changed, problems) = self.interfaces.repair(&self.config.interfaces).await;
                     self.problems.interfaces = problems;
                     self.follow(if changed { Why::Changed } else { Why::Repair }).await;
+                    self.watch_sources().await;
                     // Those that a reload could not let go of.
                     if let Err(error) = self.interfaces.remove_others(&self.config.interfaces).await {
                         self.problems.interfaces.push(format!("{error:#}"));
@@ -319,17 +324,19 @@ impl Core {
 
     /// Makes the data plane hold what it shall; the number of operations that took.
     async fn reconcile(&mut self, why: Why) -> Result<usize> {
-        let old_news = !self.setup.hops.has_changed().unwrap_or(false) && self.problems.maps.is_empty();
+        let news =
+            self.setup.hops.has_changed().unwrap_or(false) || self.changes.has_changed().unwrap_or(false);
+        let old_news = !news && self.problems.maps.is_empty();
         let hops = self.inherited.merge(Instant::now(), &self.setup.hops.borrow_and_update());
         let standings = self.setup.health.standings();
         self.serve(&standings);
         let desired = Arc::new(self.desired(&standings, &hops));
-        self.attach_probes(&hops).await;
         let job = {
             let desired = Arc::clone(&desired);
             move |dataplane: &mut Dataplane| bring_about(dataplane, &desired)
         };
         let (operations, plan) = self.setup.worker.ask(job).await?.context("the data plane")?;
+        self.attach_probes(&hops, why == Why::Repair).await;
         if operations > 0 && why == Why::Repair && old_news && !self.inherited.just_ended() {
             tracing::warn!(operations, "repaired the data plane: somebody else changed it");
         }
@@ -350,16 +357,29 @@ impl Core {
         self.problems.probes = followed.err().map(|error| {
             format!("checks ask real servers' own addresses, not the VIP there (`via: vip`): {error}")
         });
-        self.attach_probes(&NextHops::new()).await;
+        let hops = self.inherited.merge(Instant::now(), &self.setup.hops.borrow());
+        self.attach_probes(&hops, true).await;
+        self.ways = self.way.ways(&self.config).await;
         let assumed = |key: &RealKey| if assumed_up.contains(key) { State::Up } else { State::Unknown };
-        self.setup.health.follow(&self.config, &self.way.ways(&self.config), assumed);
+        self.setup.health.follow(&self.config, &self.ways, assumed);
     }
 
-    /// Keeps the way of probes to VIPs.
-    async fn attach_probes(&mut self, hops: &NextHops) {
-        let attached = self.way.attach(&self.config, hops).await;
-        self.problems.probe_interfaces =
-            attached.err().map(|error| format!("checks do not reach the VIP at every real server: {error}"));
+    /// Follows changes of the addresses that probes come from.
+    async fn watch_sources(&mut self) {
+        let ways = self.way.ways(&self.config).await;
+        if ways != self.ways {
+            self.ways = ways;
+            self.setup.health.follow(&self.config, &self.ways, |_| State::Unknown);
+        }
+    }
+
+    /// Keeps the way of probes to VIPs: where it changed, or also where somebody else may have (`all`).
+    async fn attach_probes(&mut self, hops: &NextHops, all: bool) {
+        if let Some(attached) = self.way.attach(&self.config, hops, all).await {
+            self.problems.probe_interfaces = attached
+                .err()
+                .map(|error| format!("checks do not reach the VIP at every real server: {error}"));
+        }
     }
 
     fn desired(&self, standings: &Standings, hops: &NextHops) -> Desired {

@@ -58,8 +58,9 @@ impl Health {
     /// count as until their first verdict.
     pub(super) fn follow(&self, config: &Config, ways: &Ways, assumed: impl Fn(&RealKey) -> State) {
         let mark = |vip| ways.marks.get(&vip).copied().unwrap_or(0);
-        let plan = health::plan(config, mark, |real| ways.sources.get(&real).copied());
-        self.board().follow(&plan, assumed);
+        let plan = health::plan(config, mark, |real, marked| ways.source(real, marked));
+        let changes = self.board().follow(&plan, assumed, Instant::now());
+        self.tell(changes);
         self.notify.send_replace(Arc::new(config.watching.notify.clone()));
         self.followed.send_replace(Arc::new(Followed {
             watches: plan.watches,
@@ -102,23 +103,30 @@ impl Health {
     pub(super) async fn run(self: Arc<Health>) {
         let mut followed = self.followed.subscribe();
         let mut runner = Runner::new(1);
-        let mut looks = tokio::time::interval(LOOK);
-        looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let (mut names, mut now_followed) = (Names::default(), Arc::<Followed>::default());
         followed.mark_changed();
         loop {
             tokio::select! {
                 Ok(()) = followed.changed() => {
-                    now_followed = Arc::clone(&followed.borrow_and_update());
-                    runner.follow(&now_followed.watches, now_followed.in_flight);
+                    let now = Arc::clone(&followed.borrow_and_update());
+                    runner.follow(&now.watches, now.in_flight);
                 }
                 ran = runner.next() => self.take(&mut runner, ran),
-                _ = looks.tick() => {
-                    if let Some(maintenance) = names.look(now_followed.maintenance_dir.as_deref()).await {
-                        let changes = self.board().maintain(maintenance, Instant::now());
-                        self.tell(changes);
-                    }
-                }
+            }
+        }
+    }
+
+    /// Looks after maintenance, for ever. Apart from the checks: a name may take long to resolve.
+    pub(super) async fn maintain(self: Arc<Health>) {
+        let followed = self.followed.subscribe();
+        let mut looks = tokio::time::interval(LOOK);
+        looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut names = Names::default();
+        loop {
+            looks.tick().await;
+            let directory = followed.borrow().maintenance_dir.clone();
+            if let Some(maintenance) = names.look(directory).await {
+                let changes = self.board().maintain(maintenance, Instant::now());
+                self.tell(changes);
             }
         }
     }
@@ -174,10 +182,14 @@ struct Names {
 }
 
 impl Names {
-    /// Who is in maintenance, if that changed.
-    async fn look(&mut self, directory: Option<&Path>) -> Option<Maintenance> {
+    /// Who is in maintenance, if that changed. Where the directory cannot be read, whoever was in it stays.
+    async fn look(&mut self, directory: Option<PathBuf>) -> Option<Maintenance> {
+        let names = match directory {
+            None => Vec::new(),
+            Some(directory) => self.list(directory).await?,
+        };
         let mut found = BTreeSet::new();
-        for name in directory.map(|directory| self.list(directory)).unwrap_or_default() {
+        for name in names {
             match name {
                 Name::Address(address, port) => drop(found.insert((address, port))),
                 Name::Host(host, port) => {
@@ -193,18 +205,21 @@ impl Names {
         })
     }
 
-    fn list(&mut self, directory: &Path) -> Vec<Name> {
-        match std::fs::read_dir(directory) {
-            Ok(entries) => {
+    async fn list(&mut self, directory: PathBuf) -> Option<Vec<Name>> {
+        let place = directory.clone();
+        let read = tokio::task::spawn_blocking(move || names(&place)).await;
+        match read.unwrap_or_else(|error| Err(std::io::Error::other(error))) {
+            Ok(names) => {
                 self.complained = false;
-                let names = entries.flatten().filter_map(|entry| entry.file_name().into_string().ok());
-                names.filter_map(|name| Name::read(&name)).collect()
+                Some(names.iter().filter_map(|name| Name::read(name)).collect())
             }
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Some(Vec::new()),
             Err(error) => {
                 if !std::mem::replace(&mut self.complained, true) {
-                    tracing::warn!(directory = %directory.display(), %error, "cannot read maintenance_dir: nobody is in maintenance");
+                    let directory = directory.display();
+                    tracing::error!(%directory, %error, "cannot read maintenance_dir: whoever is in maintenance stays there");
                 }
-                Vec::new()
+                None
             }
         }
     }
@@ -225,4 +240,13 @@ impl Names {
         self.hosts.insert(host, (Instant::now(), addresses.clone()));
         addresses
     }
+}
+
+/// The names of a directory's files.
+fn names(directory: &Path) -> std::io::Result<Vec<String>> {
+    let mut names = Vec::new();
+    for entry in std::fs::read_dir(directory)? {
+        names.extend(entry?.file_name().into_string());
+    }
+    Ok(names)
 }

@@ -164,9 +164,11 @@ async fn bring_up(
     tasks.spawn(resolve(wanted_seen, avoid_seen, known, down));
     let state_file = saved::state_file(&config.socket);
     let in_pool = inherited::in_pool(&opened.observed, &config);
+    let serving = inherited::serving(&opened.observed, &config);
     let (events, untold) = Events::new();
     let health = Arc::new(Health::new(Arc::new(events)));
     tasks.spawn(Arc::clone(&health).run());
+    tasks.spawn(Arc::clone(&health).maintain());
     tasks.spawn(notify::run(untold, health.notify()));
     let setup = Setup {
         worker: worker.clone(),
@@ -181,6 +183,7 @@ async fn bring_up(
         resolver,
         health,
         in_pool,
+        serving,
     };
     Core::start(setup, Inherited::new(Instant::now(), &opened.observed)).await
 }

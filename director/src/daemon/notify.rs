@@ -19,6 +19,8 @@ use crate::model::{MailNotice, Notify};
 const PATIENCE: Duration = Duration::from_secs(30);
 /// Events of one cause come close together: so long the first one waits for the others.
 const TOGETHER: Duration = Duration::from_millis(500);
+/// The most events of a notice; `director events` has the others.
+const MOST_EVENTS: usize = 1_000;
 /// The most lines of a mail.
 const MOST_LINES: usize = 200;
 
@@ -32,7 +34,9 @@ pub(super) async fn run(mut events: mpsc::Receiver<Event>, notify: watch::Receiv
         let soonest = Instant::now() + TOGETHER;
         let flush = last.map_or(soonest, |last| soonest.max(last + at_most_every));
         while let Ok(Some(event)) = tokio::time::timeout_at(flush, events.recv()).await {
-            batch.push(event);
+            if batch.len() < MOST_EVENTS {
+                batch.push(event);
+            }
         }
         let notify = Arc::clone(&notify.borrow());
         if let Some(notify) = notify.as_ref() {

@@ -16,15 +16,33 @@ use crate::pool::NextHops;
 pub(super) struct Way {
     programs: Option<Arc<Mutex<Probes>>>,
     marks: HashMap<IpAddr, u32>,
+    interfaces: BTreeSet<u32>,
 }
 
 /// How real servers are asked.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Ways {
     /// The mark of each VIP.
     pub(super) marks: HashMap<IpAddr, u32>,
     /// Addresses of ours, by real server.
-    pub(super) sources: HashMap<IpAddr, IpAddr>,
+    sources: HashMap<IpAddr, Source>,
+}
+
+/// An address of ours that is no VIP.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Source {
+    address: IpAddr,
+    /// Whether the kernel would choose it by itself.
+    natural: bool,
+}
+
+impl Ways {
+    /// Where packets to a real server come from. A socket that is bound takes a port for itself, so it is bound only where the
+    /// kernel would choose a VIP, and where it is marked.
+    pub(super) fn source(&self, real: IpAddr, marked: bool) -> Option<IpAddr> {
+        let source = self.sources.get(&real)?;
+        (marked || !source.natural).then_some(source.address)
+    }
 }
 
 impl Way {
@@ -53,31 +71,47 @@ impl Way {
         Ok(())
     }
 
-    /// Has the programs on the interfaces by which those real servers are reached.
+    /// Has the programs on the interfaces by which those real servers are reached. Nothing is done and returned where these are
+    /// the same as the last time, unless `all` are to be looked after.
     ///
     /// # Errors
     /// The first that occurred; the other interfaces are looked after.
-    pub(super) async fn attach(&self, config: &Config, hops: &NextHops) -> Result<(), Error> {
-        let Some(programs) = &self.programs else { return Ok(()) };
+    pub(super) async fn attach(
+        &mut self,
+        config: &Config,
+        hops: &NextHops,
+        all: bool,
+    ) -> Option<Result<(), Error>> {
+        let programs = self.programs.as_ref()?;
         let reals = through(config).flat_map(|service| &service.reals);
         let hops = reals.filter_map(|real| hops.get(&real.address)).map(|hop| hop.ifindex);
         let configured =
             pnet::datalink::interfaces().into_iter().filter(|found| config.interfaces.contains(&found.name));
         let interfaces: BTreeSet<u32> = hops.chain(configured.map(|found| found.index)).collect();
+        if !all && interfaces == self.interfaces {
+            return None;
+        }
+        self.interfaces = interfaces.clone();
         let programs = Arc::clone(programs);
-        blocking(move || programs.lock().unwrap_or_else(PoisonError::into_inner).attach(&interfaces)).await
+        let attach = move || programs.lock().unwrap_or_else(PoisonError::into_inner).attach(&interfaces);
+        Some(blocking(attach).await)
     }
 
     /// How the configuration's real servers are asked.
-    pub(super) fn ways(&self, config: &Config) -> Ways {
+    pub(super) async fn ways(&self, config: &Config) -> Ways {
         let vips: HashSet<IpAddr> = config.vips.iter().map(|vip| vip.address).collect();
         let watched = config.services.iter().filter(|service| !service.health.checks.is_empty());
         let reals: HashSet<IpAddr> =
             watched.flat_map(|service| &service.reals).map(|real| real.address).collect();
         let own: Vec<IpNetwork> =
             pnet::datalink::interfaces().into_iter().flat_map(|found| found.ips).collect();
-        let source = |real: IpAddr| Some((real, source(real, &vips, &own)?));
-        Ways { marks: self.marks.clone(), sources: reals.into_iter().filter_map(source).collect() }
+        let sources = move || {
+            let source = |real: IpAddr| Some((real, source(real, &vips, &own)?));
+            Ok(reals.into_iter().filter_map(source).collect())
+        };
+        // Should the thread die, the kernel chooses.
+        let sources = blocking(sources).await.unwrap_or_default();
+        Ways { marks: self.marks.clone(), sources }
     }
 }
 
@@ -99,14 +133,14 @@ async fn blocking<T: Send + 'static>(
 /// The address of ours that packets to a real server come from. Never a VIP: a real server that holds it too would answer
 /// itself. IPv6 prefers one at times (RFC 6724, 5, rule 8), so then another one is chosen: of the real server's own network, if
 /// there is one.
-fn source(real: IpAddr, vips: &HashSet<IpAddr>, own: &[IpNetwork]) -> Option<IpAddr> {
+fn source(real: IpAddr, vips: &HashSet<IpAddr>, own: &[IpNetwork]) -> Option<Source> {
     let any: IpAddr = if real.is_ipv4() { [0; 4].into() } else { [0; 16].into() };
     // Connecting a datagram socket sends nothing, and has the kernel choose.
     let socket = UdpSocket::bind((any, 0)).ok()?;
     socket.connect(SocketAddr::new(real, 9)).ok()?;
     let chosen = socket.local_addr().ok()?.ip();
     if !vips.contains(&chosen) {
-        return Some(chosen);
+        return Some(Source { address: chosen, natural: true });
     }
     let local = |address: &IpAddr| match address {
         IpAddr::V4(address) => address.is_loopback() || address.is_link_local(),
@@ -116,7 +150,8 @@ fn source(real: IpAddr, vips: &HashSet<IpAddr>, own: &[IpNetwork]) -> Option<IpA
         net.ip().is_ipv4() == real.is_ipv4() && !vips.contains(&net.ip()) && !local(&net.ip())
     };
     let near = own.iter().filter(fits).find(|net| net.contains(real));
-    near.or_else(|| own.iter().find(fits)).map(|net| net.ip())
+    let found = near.or_else(|| own.iter().find(fits))?;
+    Some(Source { address: found.ip(), natural: false })
 }
 
 #[cfg(test)]
@@ -126,16 +161,16 @@ mod tests {
     #[test]
     fn a_vip_is_never_where_probes_come_from() {
         let loopback: IpAddr = [127, 0, 0, 1].into();
-        assert_eq!(source(loopback, &HashSet::new(), &[]), Some(loopback));
+        let natural = Source { address: loopback, natural: true };
+        assert_eq!(source(loopback, &HashSet::new(), &[]), Some(natural));
         let own: Vec<IpNetwork> = ["127.0.0.1/8", "10.0.0.9/8", "127.0.0.5/8", "2001:db8::1/64"]
             .map(|net| net.parse().unwrap())
             .into();
         let vips = HashSet::from([loopback]);
-        assert_eq!(
-            source(loopback, &vips, &own),
-            Some([10, 0, 0, 9].into()),
-            "a real address rather than a local one"
-        );
+        let other = Source { address: [10, 0, 0, 9].into(), natural: false };
+        assert_eq!(source(loopback, &vips, &own), Some(other), "a real address rather than a local one");
         assert_eq!(source(loopback, &vips, &[]), None);
+        let ways = Ways { marks: HashMap::new(), sources: HashMap::from([(loopback, natural)]) };
+        assert_eq!((ways.source(loopback, true), ways.source(loopback, false)), (Some(loopback), None));
     }
 }

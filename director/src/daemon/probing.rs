@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use healthcheck::{Outcome, Probe};
+use tokio::sync::Semaphore;
 
 use super::health::Health;
 use crate::api::server::Refusal;
@@ -10,7 +11,10 @@ use crate::api::types::{ProbeRequest, Probed};
 use crate::model::Config;
 use crate::pool::{self, RealKey};
 
-/// Runs them, all at once; the answers come in the configuration's order.
+/// The most at a time.
+const MOST: usize = 64;
+
+/// Runs them; the answers come in the configuration's order.
 pub(super) async fn run(
     config: &Config,
     health: &Health,
@@ -27,10 +31,16 @@ pub(super) async fn run(
         }
     };
     let mut running = Vec::new();
+    let room = Arc::new(Semaphore::new(MOST));
     for key in &keys {
         for probe in health.probes(key) {
             let spawned = Arc::clone(&probe);
-            running.push((key, probe, tokio::spawn(async move { healthcheck::probe::run(&spawned).await })));
+            let room = Arc::clone(&room);
+            let run = async move {
+                let _permit = room.acquire().await;
+                healthcheck::probe::run(&spawned).await
+            };
+            running.push((key, probe, tokio::spawn(run)));
         }
     }
     if running.is_empty() {

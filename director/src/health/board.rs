@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::Instant;
 
-use healthcheck::{Outcome, Probe, State, Verdict};
+use healthcheck::{Failure, Outcome, Probe, State, Verdict};
 
 use super::maintenance::Maintenance;
 use super::plan::{Asked, Plan, Subject};
@@ -66,7 +66,8 @@ impl Board {
     /// Watches these from now on, and no others. Those that stay keep their verdicts, also where they are asked something else.
     /// `assumed`: what new ones count as until their first verdict; those of whom somebody else asks the same (a service that was
     /// renamed) count as that one does.
-    pub fn follow(&mut self, plan: &Plan, assumed: impl Fn(&RealKey) -> State) {
+    /// Returns the changes that this makes by itself: maintenance is for new ones, too.
+    pub fn follow(&mut self, plan: &Plan, assumed: impl Fn(&RealKey) -> State, now: Instant) -> Vec<Change> {
         let mut before = std::mem::take(&mut self.entries);
         let checks = before.values().flat_map(|entry| &entry.checks);
         let known: HashMap<_, _> =
@@ -95,6 +96,12 @@ impl Board {
             };
             self.entries.insert(subject.key.clone(), entry);
         }
+        self.judge_all(now)
+    }
+
+    fn judge_all(&mut self, now: Instant) -> Vec<Change> {
+        let entries = self.entries.iter_mut();
+        entries.filter_map(|(key, entry)| entry.judge(key, &self.maintenance, now)).collect()
     }
 
     /// Takes an outcome; the changes that it makes.
@@ -103,6 +110,11 @@ impl Board {
         for (key, i) in self.by_probe.get(probe).into_iter().flatten() {
             let Some(entry) = self.entries.get_mut(key) else { continue };
             let check = &mut entry.checks[*i];
+            // What goes wrong on this side says nothing of the real server.
+            if let Err(failure @ Failure::Local(_)) = &outcome.result {
+                check.said = failure.to_string();
+                continue;
+            }
             check.verdict.take(outcome.result.is_ok(), check.asked.limits);
             match &outcome.result {
                 Ok(success) => {
@@ -119,8 +131,7 @@ impl Board {
     /// Takes who is in maintenance; the changes that it makes, at once.
     pub fn maintain(&mut self, maintenance: Maintenance, now: Instant) -> Vec<Change> {
         self.maintenance = maintenance;
-        let entries = self.entries.iter_mut();
-        entries.filter_map(|(key, entry)| entry.judge(key, &self.maintenance, now)).collect()
+        self.judge_all(now)
     }
 
     /// Whether one of a probe's verdicts is changing, or not known yet.
@@ -247,7 +258,7 @@ mod tests {
     use std::time::Duration;
 
     use healthcheck::schedule::Rhythm;
-    use healthcheck::{Check, Failure, Limits, Success, Target};
+    use healthcheck::{Check, Limits, Success, Target};
 
     use super::*;
 
@@ -296,7 +307,7 @@ mod tests {
     #[test]
     fn all_checks_must_pass_and_each_service_hears_of_the_shared_probe() {
         let (mut board, now) = (Board::default(), Instant::now());
-        board.follow(&plan(&[("web", &[1, 2]), ("api", &[1])]), |_| State::Unknown);
+        board.follow(&plan(&[("web", &[1, 2]), ("api", &[1])]), |_| State::Unknown, now);
         let changes = board.take(&probe(1), &good(), now);
         assert_eq!(told(&changes), [("api".into(), State::Unknown, State::Up, "passed".into())]);
         assert_eq!(board.take(&probe(2), &good(), now).len(), 1);
@@ -316,23 +327,34 @@ mod tests {
     #[test]
     fn a_reload_flips_nothing() {
         let (mut board, now) = (Board::default(), Instant::now());
-        board.follow(&plan(&[("web", &[1])]), |_| State::Unknown);
+        board.follow(&plan(&[("web", &[1])]), |_| State::Unknown, now);
         board.take(&probe(1), &good(), now);
-        board.follow(&plan(&[("web", &[2]), ("new", &[3])]), |_| State::Unknown);
+        board.follow(&plan(&[("web", &[2]), ("new", &[3])]), |_| State::Unknown, now);
         assert_eq!(board.standings()[&key("web")].state, State::Up, "it is asked something else, and was up");
         assert_eq!(board.standings()[&key("new")].state, State::Unknown);
         assert!(board.take(&probe(2), &bad(), now).is_empty());
         assert_eq!(board.take(&probe(2), &bad(), now).len(), 1);
-        board.follow(&plan(&[]), |_| State::Unknown);
+        board.follow(&plan(&[]), |_| State::Unknown, now);
         assert!(board.take(&probe(2), &good(), now).is_empty() && board.standings().is_empty());
+    }
+
+    #[test]
+    fn a_fault_on_this_side_says_nothing_of_the_real_server() {
+        let (mut board, now) = (Board::default(), Instant::now());
+        board.follow(&plan(&[("web", &[1])]), |_| State::Up, now);
+        for _ in 0..5 {
+            let broken = outcome(Err(Failure::Local("Too many open files".into())));
+            assert!(board.take(&probe(1), &broken, now).is_empty());
+        }
+        assert_eq!(board.seen()[&key("web")].reason, "cannot check: Too many open files");
     }
 
     #[test]
     fn a_renamed_service_keeps_its_verdicts() {
         let (mut board, now) = (Board::default(), Instant::now());
-        board.follow(&plan(&[("web", &[1])]), |_| State::Unknown);
+        board.follow(&plan(&[("web", &[1])]), |_| State::Unknown, now);
         board.take(&probe(1), &good(), now);
-        board.follow(&plan(&[("shop", &[1]), ("other", &[2]), ("unasked", &[])]), |_| State::Unknown);
+        board.follow(&plan(&[("shop", &[1]), ("other", &[2]), ("unasked", &[])]), |_| State::Unknown, now);
         let standings = board.standings();
         let states = ["shop", "other", "unasked"].map(|name| standings[&key(name)].state);
         assert_eq!(states, [State::Up, State::Unknown, State::Up]);
@@ -341,7 +363,7 @@ mod tests {
     #[test]
     fn maintenance_takes_out_at_once_and_gives_back() {
         let (mut board, now) = (Board::default(), Instant::now());
-        board.follow(&plan(&[("web", &[1])]), |_| State::Up);
+        board.follow(&plan(&[("web", &[1])]), |_| State::Up, now);
         let files = |port| Maintenance(BTreeSet::from([([10, 0, 0, 1].into(), Some(port))]));
         assert!(board.maintain(files(443), now).is_empty());
         let changes = board.maintain(files(80), now);
@@ -351,9 +373,24 @@ mod tests {
     }
 
     #[test]
+    fn who_is_new_is_in_maintenance_at_once_and_who_is_not_asked_any_more_is_well() {
+        let (mut board, now) = (Board::default(), Instant::now());
+        board.maintain(Maintenance(BTreeSet::from([([10, 0, 0, 1].into(), Some(80))])), now);
+        board.follow(&plan(&[("web", &[])]), |_| State::Up, now);
+        assert_eq!(board.standings()[&key("web")].state, State::Down);
+        board.maintain(Maintenance::default(), now);
+        board.follow(&plan(&[("web", &[1])]), |_| State::Up, now);
+        board.take(&probe(1), &bad(), now);
+        board.take(&probe(1), &bad(), now);
+        assert_eq!(board.standings()[&key("web")].state, State::Down);
+        board.follow(&plan(&[("web", &[])]), |_| State::Up, now);
+        assert_eq!(board.standings()[&key("web")].state, State::Up);
+    }
+
+    #[test]
     fn checks_give_weights() {
         let (mut board, now) = (Board::default(), Instant::now());
-        board.follow(&plan(&[("web", &[1, 2])]), |_| State::Up);
+        board.follow(&plan(&[("web", &[1, 2])]), |_| State::Up, now);
         let weighs = |weight| outcome(Ok(Success { weight: Some(weight) }));
         board.take(&probe(1), &weighs(7), now);
         board.take(&probe(2), &weighs(5), now);

@@ -40,11 +40,12 @@ pub struct Asked {
 }
 
 /// Makes the plan. `mark`: the socket mark by which packets to a real server reach a VIP there; 0 where there is no such way, and
-/// the real server's own address is asked. `source`: the address of ours that a real server is asked from.
+/// the real server's own address is asked. `source`: the address of ours that a real server is
+/// asked from, given whether by a mark; none where the kernel may choose.
 pub fn plan(
     config: &Config,
     mark: impl Fn(IpAddr) -> u32,
-    source: impl Fn(IpAddr) -> Option<IpAddr>,
+    source: impl Fn(IpAddr, bool) -> Option<IpAddr>,
 ) -> Plan {
     let mut watches: HashMap<Arc<Probe>, (usize, Rhythm)> = HashMap::new();
     let mut subjects = Vec::new();
@@ -76,7 +77,7 @@ fn probe(
     real: &Real,
     check: &CheckPlan,
     mark: impl Fn(IpAddr) -> u32,
-    source: impl Fn(IpAddr) -> Option<IpAddr>,
+    source: impl Fn(IpAddr, bool) -> Option<IpAddr>,
 ) -> Probe {
     let first = match &service.ports {
         Ports::Any => 0,
@@ -90,7 +91,7 @@ fn probe(
     let virtual_ =
         if external { SocketAddr::new(service.address, service.ports.single().unwrap_or(0)) } else { real };
     Probe {
-        target: Target { real, virtual_, mark, source: source(real.ip()) },
+        target: Target { real, virtual_, mark, source: source(real.ip(), mark != 0) },
         check: check.check.clone(),
         timeout: check.timeout,
     }

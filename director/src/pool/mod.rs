@@ -218,8 +218,11 @@ fn desired_service(
         let weight = u16::from(serving.fallback);
         reals.push(DesiredReal { address, port, weight, out: false, hop: hops.get(&address).copied() });
     }
-    let watched = |real: &Real| health.standings.contains_key(&RealKey::new(&service.name, real));
-    let watched = !service.health.checks.is_empty() || service.reals.iter().any(watched);
+    let maintained = |real: &Real| {
+        let standing = health.standings.get(&RealKey::new(&service.name, real));
+        standing.is_some_and(|standing| standing.maintenance)
+    };
+    let watched = !service.health.checks.is_empty() || service.reals.iter().any(maintained);
     DesiredService {
         name: service.name.clone(),
         address: service.address,

@@ -43,6 +43,11 @@ fn name(dns: &Dns) -> Result<Name, Failure> {
     Ok(name)
 }
 
+/// Whether a text names a type of records, as `AAAA` or `TYPE28`.
+pub fn is_record_type(text: &str) -> bool {
+    record_type(text).is_ok()
+}
+
 /// By its name, or as `TYPE` and its number (RFC 3597, 5).
 fn record_type(text: &str) -> Result<RecordType, Failure> {
     let text = text.to_ascii_uppercase();

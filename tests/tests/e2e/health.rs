@@ -1,14 +1,15 @@
 //! Real checks of real nginx decide who serves, with traffic running.
 
 use std::fs;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpStream};
 use std::os::unix::fs::PermissionsExt;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
+use tempfile::TempDir;
 use tests::clients::{Curl, Load, Session};
-use tests::lab::{Config, Daemon, Lab, Service};
+use tests::lab::{Config, Daemon, Lab, Process, Service};
 use tests::wait;
 
 use crate::farm::{self, WAYS, real, url, web, with_reals};
@@ -162,7 +163,7 @@ fn all_down_falls_back_and_returns() -> Result<()> {
         let fallback = format!("{{ address: \"{}\" }}", real(3, vip));
         config.service(watched(name, vip, nat, &[1, 1]).set("fallback", &fallback))
     });
-    let director = lab.director(config)?;
+    let mut director = lab.director(config)?;
     await_states(&director, &["up", "up"])?;
     nginx[0].set_sick(true)?;
     nginx[1].set_sick(true)?;
@@ -171,6 +172,14 @@ fn all_down_falls_back_and_returns() -> Result<()> {
         let answers = Curl::new(&url(vip, 80), 6).run(lab.client())?;
         ensure!(answers.failed == 0 && answers.of("real3") == 6, "{name}: {answers}");
     }
+    // A restart does not give up the fallback for real servers of whom nothing is known.
+    director.kill9();
+    director.run()?;
+    for (name, vip, _) in WAYS {
+        let answers = Curl::new(&url(vip, 80), 6).run(lab.client())?;
+        ensure!(answers.failed == 0 && answers.of("real3") == 6, "{name}, after a restart: {answers}");
+    }
+    await_states(&director, &["down", "down"])?;
     nginx[1].set_sick(false)?;
     await_states(&director, &["down", "up"])?;
     for (name, vip, _) in WAYS {
@@ -178,7 +187,7 @@ fn all_down_falls_back_and_returns() -> Result<()> {
         ensure!(answers.failed == 0 && answers.of("real2") == 6, "{name}: {answers}");
     }
     let told = events(&director)?;
-    ensure!(told.iter().any(|event| event["to"] == "fallback" && event["service"] == "nat6"), "{told:?}");
+    ensure!(told.iter().any(|event| event["from"] == "fallback" && event["service"] == "nat6"), "{told:?}");
     Ok(())
 }
 
@@ -296,6 +305,54 @@ fn a_real_server_without_its_loopback_vip_is_found_out() -> Result<()> {
     let down: Vec<_> =
         told.iter().filter(|event| event["to"] == "down").map(|event| &event["service"]).collect();
     ensure!(down == ["direct4", "direct6"], "{down:?}");
+    Ok(())
+}
+
+/// A mail server on the director's own host that puts all mail into the file `mail` of a directory. It works as users of its
+/// own, who may not look into the lab's directory.
+fn mail_server(lab: &Lab) -> Result<(Process, TempDir)> {
+    let directory = TempDir::new()?;
+    fs::set_permissions(directory.path(), fs::Permissions::from_mode(0o777))?;
+    let config = directory.path().join("exim.conf");
+    let place = directory.path().display();
+    let text = format!(
+        "primary_hostname = mx.example\nspool_directory = {place}/spool\nlog_file_path = {place}/%slog\n\
+         local_interfaces = 127.0.0.1\ndaemon_smtp_ports = 2525\nacl_smtp_rcpt = accept\nhost_lookup =\n\
+         rfc1413_query_timeout = 0s\nkeep_environment =\n\
+         begin routers\nall:\n  driver = accept\n  transport = file\n\
+         begin transports\nfile:\n  driver = appendfile\n  file = {place}/mail\n  user = Debian-exim\n"
+    );
+    fs::write(&config, text)?;
+    let mut command = lab.host("director").command("/usr/sbin/exim4");
+    let process = Process::start(command.arg("-C").arg(&config).arg("-bdf"))?;
+    let listens = || Ok(TcpStream::connect(("127.0.0.1", 2525)).ok().map(drop));
+    lab.host("director").within(|| wait::until("exim to listen", PATIENCE, listens))?;
+    Ok((process, directory))
+}
+
+#[test]
+fn mail_tells_of_changes_once() -> Result<()> {
+    let lab = Lab::builder().build()?;
+    let nginx = lab.nginx_everywhere()?;
+    let (_exim, directory) = mail_server(&lab)?;
+    let mail = directory.path().join("mail");
+    let notify = "notify: { mail: { to: ops@example.org, from: director@example.org, port: 2525 }, at_most_every: 1s }";
+    let director = lab.director(watched_everywhere().line(notify))?;
+    await_states(&director, &["up", "up", "up"])?;
+    nginx[0].set_sick(true)?;
+    await_states(&director, &["down", "up", "up"])?;
+    let text = || fs::read_to_string(&mail).unwrap_or_default();
+    wait::until("the mail", PATIENCE, || {
+        // Encoded lines are joined.
+        let text = text().replace("=\n", "");
+        let all = WAYS.iter().all(|(name, ..)| text.matches(&format!("{name} ")).count() >= 4);
+        Ok((all && text.contains("status 503") && text.contains("To: ops@example.org")).then_some(()))
+    })
+    .with_context(|| format!("the mail:\n{}\nthe log:\n{}", text(), director.log()))?;
+    let before = text().len();
+    director.cli_ok(&["reload"])?;
+    await_states(&director, &["down", "up", "up"])?;
+    ensure!(text().len() == before, "a mail without news");
     Ok(())
 }
 

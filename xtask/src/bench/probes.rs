@@ -155,7 +155,7 @@ fn measure(check: &Check, arguments: &Arguments) -> Result<Seen> {
 fn watch(check: &Check, number: u32) -> (Arc<Probe>, Rhythm) {
     let address = Ipv4Addr::from_bits(Ipv4Addr::new(127, 1, 0, 1).to_bits() + number);
     let real = SocketAddr::new(IpAddr::V4(address), PORT);
-    let target = Target { real, virtual_: real, mark: 0, source: None };
+    let target = Target { real, virtual_: real, mark: 0, source: Some(Ipv4Addr::LOCALHOST.into()) };
     let probe = Probe { target, check: check.clone(), timeout: Duration::from_secs(1) };
     (Arc::new(probe), Rhythm { interval: INTERVAL, fast: INTERVAL })
 }
