@@ -120,6 +120,8 @@ pub mod service_flag {
     pub const SLOPPY: u8 = 4;
     /// New flows follow [`Service::persist_prefix`].
     pub const PERSISTENT: u8 = 8;
+    /// A TCP segment without a flow is refused, also where [`REJECT`] is not set: its real server may be down.
+    pub const RESET: u8 = 16;
 }
 
 /// A service's record: 64 bytes, one cache line.

@@ -383,7 +383,8 @@ fn orphan<F: Family>(arrival: &mut Arrival<F>, service: &Service) -> Verdict {
         return NO_VERDICT;
     }
     account::service(arrival.service, |stats| stats.no_flow += 1);
-    if service.flags & service_flag::REJECT != 0 && arrival.flags & state::flag::RST == 0 {
+    let refuses = service.flags & (service_flag::REJECT | service_flag::RESET) != 0;
+    if refuses && arrival.flags & state::flag::RST == 0 {
         return reject::packet::<F>(arrival, Reason::DropNoFlow);
     }
     drop(Reason::DropNoFlow)

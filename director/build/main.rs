@@ -1,4 +1,4 @@
-//! Builds the BPF program for the binary to carry.
+//! Builds the BPF programs for the binary to carry.
 
 mod toolchain;
 
@@ -46,7 +46,7 @@ fn build(out: &std::path::Path) -> Result<(), String> {
     if !output.status.success() {
         return Err(format!("cargo failed:\n{}", String::from_utf8_lossy(&output.stderr)));
     }
-    for object in ["director-xdp", "director-lab"] {
+    for object in ["director-xdp", "director-probes", "director-lab"] {
         let built = target.join("bpfel-unknown-none/release").join(object);
         std::fs::copy(&built, out.join(object)).map_err(|error| format!("{}: {error}", built.display()))?;
     }

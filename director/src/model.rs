@@ -20,6 +20,8 @@ pub struct Config {
     pub socket: PathBuf,
     /// Sizes of the data plane's tables, fixed when they are created.
     pub limits: Limits,
+    /// How health checks are run.
+    pub watching: Watching,
 }
 
 /// Sizes of the data plane's tables. They take effect when the tables are created: at the first start, or after
@@ -235,6 +237,147 @@ pub struct Service {
     pub sloppy: bool,
     /// Who answers.
     pub reals: Vec<Real>,
+    /// How its real servers are watched.
+    pub health: HealthPolicy,
+}
+
+/// How a service's real servers are watched, and what follows from what is seen.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HealthPolicy {
+    /// All of these must pass. None: every real server counts as up.
+    pub checks: Vec<CheckPlan>,
+    /// What becomes of the flows of a real server that is down.
+    pub on_down: OnDown,
+    /// With fewer real servers up than these, the fallback serves.
+    pub quorum: u32,
+    /// So many more must be up before the real servers serve again.
+    pub hysteresis: u32,
+    /// How long a real server that comes back takes to its whole weight.
+    pub slow_start: Duration,
+    /// When more than this share of the real servers, in percent, would be down, none is taken out.
+    pub panic_threshold: Option<u8>,
+    /// Who serves below the quorum.
+    pub fallback: Option<Fallback>,
+}
+
+impl Default for HealthPolicy {
+    fn default() -> Self {
+        HealthPolicy {
+            checks: Vec::new(),
+            on_down: OnDown::Reset,
+            quorum: 1,
+            hysteresis: 0,
+            slow_start: Duration::ZERO,
+            panic_threshold: None,
+            fallback: None,
+        }
+    }
+}
+
+/// One check of a service's real servers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CheckPlan {
+    /// What is asked.
+    pub check: healthcheck::Check,
+    /// Where, unless it is the real server's port.
+    pub port: Option<u16>,
+    /// The way to the real server.
+    pub via: Via,
+    /// From one probe's start to the next.
+    pub interval: Duration,
+    /// The same while the verdict is changing.
+    pub fast_interval: Duration,
+    /// How long a probe may take.
+    pub timeout: Duration,
+    /// How many outcomes in a row change the verdict.
+    pub limits: healthcheck::Limits,
+    /// What a real server counts as before its first verdict.
+    pub assume: Assume,
+}
+
+/// The way of a probe.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Via {
+    /// To the real server's own address.
+    Real,
+    /// To the VIP at that real server: the way of clients' packets.
+    Vip,
+}
+
+/// What a real server counts as before anything is known of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Assume {
+    /// In the pool.
+    Up,
+    /// Not in it.
+    Down,
+}
+
+/// What becomes of the flows of a real server that is down.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum OnDown {
+    /// They stay where they are, and wait.
+    Keep,
+    /// They end at once: TCP's with a RST at the client's next segment.
+    Reset,
+    /// Their next packets go to another real server.
+    Reschedule,
+}
+
+/// Who serves when too few real servers do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Fallback {
+    /// The director's own host: packets are its kernel's.
+    Local,
+    /// Another server, reached as the service's real servers are. It is not checked.
+    Real {
+        /// Its address.
+        address: IpAddr,
+        /// Its port under NAT, where it differs from the service's.
+        port: Option<u16>,
+    },
+}
+
+/// How health checks are run, for all services together.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Watching {
+    /// The most probes at a time.
+    pub in_flight: usize,
+    /// Files in it, named like ldirectord's, take real servers out.
+    pub maintenance_dir: Option<PathBuf>,
+    /// Who is told of changes.
+    pub notify: Option<Notify>,
+}
+
+impl Default for Watching {
+    fn default() -> Self {
+        Watching { in_flight: 512, maintenance_dir: None, notify: None }
+    }
+}
+
+/// Who is told of changes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Notify {
+    /// A program, called with what happened in its environment.
+    pub command: Option<PathBuf>,
+    /// E-mail.
+    pub mail: Option<MailNotice>,
+    /// The least time between two notices; what happens meanwhile comes in one.
+    pub at_most_every: Duration,
+}
+
+/// Notices by e-mail.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MailNotice {
+    /// Whom.
+    pub to: Vec<String>,
+    /// From whom.
+    pub from: String,
+    /// The mail server that takes them, a name or an address.
+    pub server: String,
+    /// Its port.
+    pub port: u16,
 }
 
 /// A real server of a service.

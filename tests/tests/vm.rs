@@ -9,8 +9,8 @@ use tests::vm::kernel::{DEBIAN_6_1, DEBIAN_6_12, Kernel, Series};
 use tests::vm::machine;
 
 /// What the guest checks, in its order.
-const CHECKS: [&str; 8] =
-    ["load", "attached native", "direct v4", "direct v6", "nat v4", "nat v6", "restart", "detach"];
+const CHECKS: [&str; 9] =
+    ["load", "attached native", "direct v4", "direct v6", "nat v4", "nat v6", "probes", "restart", "detach"];
 
 /// A machine takes seconds where nothing else runs.
 const PATIENCE: Duration = Duration::from_secs(180);

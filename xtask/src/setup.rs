@@ -40,6 +40,21 @@ const LAB_TOOLS: [Tool; 10] = [
     ("tcpdump", "tcpdump"),
 ];
 
+/// Real servers that checks are tested against.
+const SERVERS: [Tool; 11] = [
+    ("exim4", "exim4-daemon-light"),
+    ("../lib/dovecot/imap", "dovecot-imapd"),
+    ("../lib/dovecot/pop3", "dovecot-pop3d"),
+    ("vsftpd", "vsftpd"),
+    ("redis-server", "redis-server"),
+    ("kamailio", "kamailio"),
+    ("named", "bind9"),
+    ("slapd", "slapd"),
+    ("pg_ctlcluster", "postgresql"),
+    ("mariadbd", "mariadb-server"),
+    ("freeradius", "freeradius"),
+];
+
 const VM_TOOLS: [Tool; 3] = [("qemu-system-x86_64", "qemu-system-x86"), ("xz", "xz-utils"), ("zstd", "zstd")];
 
 /// What `setup` can be told.
@@ -64,6 +79,8 @@ pub enum Scope {
     Build,
     /// And what the lab runs.
     Lab,
+    /// And the servers that checks are tested against.
+    Servers,
     /// And what boots other kernels.
     Vm,
 }
@@ -109,6 +126,9 @@ fn missing(scope: Scope) -> Vec<Step> {
     if scope >= Scope::Lab {
         tools.extend(LAB_TOOLS);
     }
+    if scope >= Scope::Servers {
+        tools.extend(SERVERS);
+    }
     if scope >= Scope::Vm {
         tools.extend(VM_TOOLS);
     }
@@ -150,8 +170,8 @@ impl Step {
 
     fn reason(&self) -> &'static str {
         match self {
-            Step::Packages(packages) if packages.contains(&"nginx") => {
-                "what the lab and the tests run; nginx's own service will be neither started nor enabled"
+            Step::Packages(packages) if packages.iter().any(|package| services(package).is_some()) => {
+                "what the lab and the tests run; the packages' own services will be neither started nor enabled"
             }
             Step::Packages(_) => "what the lab and the tests run",
             Step::Compiler => {
@@ -206,14 +226,35 @@ fn update_package_lists(steps: &[Step]) -> Result<()> {
 }
 
 fn install(packages: &[&str]) -> Result<()> {
-    let nginx = packages.contains(&"nginx");
-    let _guard = if nginx { Some(NoServices::new()?) } else { None };
+    let services: Vec<&str> = packages.iter().filter_map(|package| services(package)).collect();
+    let _guard = if services.is_empty() { None } else { Some(NoServices::new()?) };
     apt_install(packages)?;
-    // Where systemd runs, the package has enabled its service for the next boot.
-    if nginx && Path::new("/run/systemd/system").is_dir() {
-        project::run(Command::new("systemctl").args(["--quiet", "disable", "nginx"]))?;
+    // Where systemd runs, the packages have enabled their services for the next boot.
+    if Path::new("/run/systemd/system").is_dir() {
+        for service in services {
+            project::run(Command::new("systemctl").args(["--quiet", "disable", service]))?;
+        }
     }
     Ok(())
+}
+
+/// The service that a package brings.
+fn services(package: &str) -> Option<&'static str> {
+    let known = [
+        ("nginx", "nginx"),
+        ("exim4-daemon-light", "exim4"),
+        ("dovecot-imapd", "dovecot"),
+        ("dovecot-pop3d", "dovecot"),
+        ("vsftpd", "vsftpd"),
+        ("redis-server", "redis-server"),
+        ("kamailio", "kamailio"),
+        ("bind9", "named"),
+        ("slapd", "slapd"),
+        ("postgresql", "postgresql"),
+        ("mariadb-server", "mariadb"),
+        ("freeradius", "freeradius"),
+    ];
+    known.into_iter().find(|(name, _)| *name == package).map(|(_, service)| service)
 }
 
 fn apt_install(packages: &[&str]) -> Result<()> {

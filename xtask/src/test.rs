@@ -14,6 +14,7 @@ use crate::{project, setup, tidy};
 #[command(after_help = "Examples:
   cargo xtask test              everything
   cargo xtask test unit         formatting, lints, house rules and unit tests: needs no root
+  cargo xtask test checks       health checks of real servers of every kind
   cargo xtask test e2e          real clients and servers in network namespaces
   cargo xtask test bpf          packets through the BPF program
   cargo xtask test vm           the data plane on other kernels, under QEMU
@@ -31,6 +32,7 @@ pub struct Arguments {
 enum Which {
     Unit,
     Bpf,
+    Checks,
     E2e,
     Vm,
     All,
@@ -57,6 +59,13 @@ type Rooted = [(&'static str, &'static str)];
 
 /// Packets through the BPF program, without a network.
 const BPF: &Rooted = &[("director", "program")];
+/// Probes of real servers of every kind.
+const CHECKS: &Rooted = &[
+    ("healthcheck", "basic"),
+    ("healthcheck", "web"),
+    ("healthcheck", "conversations"),
+    ("healthcheck", "services"),
+];
 /// Real clients and servers.
 const E2E: &Rooted = &[("director", "neighbours"), ("tests", "lab"), ("tests", "e2e")];
 /// Other kernels.
@@ -77,6 +86,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         setup::ensure(match which {
             Which::Unit => setup::Scope::Build,
             _ if wants(Which::Vm) => setup::Scope::Vm,
+            Which::Checks | Which::E2e => setup::Scope::Servers,
             _ => setup::Scope::Lab,
         })?;
     }
@@ -84,9 +94,12 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     if wants(Which::Unit) {
         outcomes.extend(unit_stages(!arguments.no_setup));
     }
-    for (stage, name, tests) in
-        [(Which::Bpf, "bpf", BPF), (Which::E2e, "end to end", E2E), (Which::Vm, "vm", VM)]
-    {
+    for (stage, name, tests) in [
+        (Which::Bpf, "bpf", BPF),
+        (Which::Checks, "checks", CHECKS),
+        (Which::E2e, "end to end", E2E),
+        (Which::Vm, "vm", VM),
+    ] {
         if wants(stage) {
             outcomes.push(Outcome::of(name, || rooted_tests(tests)));
         }

@@ -21,7 +21,8 @@ use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{Semaphore, mpsc};
 
 use super::types::{
-    self, ErrorBody, FlowQuery, Reloaded, Status, StopRequest, Stopping, Weighed, WeightRequest,
+    self, ErrorBody, Event, FlowQuery, ProbeRequest, Probed, Reloaded, Status, StopRequest, Stopping,
+    Weighed, WeightRequest,
 };
 
 /// The most connections at a time; the next one waits.
@@ -57,6 +58,10 @@ pub trait Director: Send + Sync + 'static {
     fn reload(&self) -> impl Future<Output = Result<Reloaded, Refusal>> + Send;
     /// Puts a weight in force, or takes it back.
     fn weight(&self, asked: WeightRequest) -> impl Future<Output = Result<Weighed, Refusal>> + Send;
+    /// What happened after the event of this number, as far as it is kept.
+    fn events(&self, after: u64) -> impl Future<Output = Result<Vec<Event>, Refusal>> + Send;
+    /// Runs a service's checks, once, now.
+    fn probe(&self, asked: ProbeRequest) -> impl Future<Output = Result<Vec<Probed>, Refusal>> + Send;
     /// Ends the daemon, once the answer is on its way.
     fn stop(&self, asked: StopRequest) -> impl Future<Output = Result<Stopping, Refusal>> + Send;
 }
@@ -139,8 +144,8 @@ type Body = BoxBody<Bytes, Infallible>;
 async fn answer<D: Director>(request: Request<Incoming>, director: &D) -> Response<Body> {
     let path = request.uri().path().to_owned();
     let allowed = match path.as_str() {
-        types::STATUS | types::FLOWS => Method::GET,
-        types::RELOAD | types::WEIGHT | types::STOP => Method::POST,
+        types::STATUS | types::FLOWS | types::EVENTS => Method::GET,
+        types::RELOAD | types::WEIGHT | types::PROBE | types::STOP => Method::POST,
         _ => return refuse(StatusCode::NOT_FOUND, format!("there is no {path}")),
     };
     if request.method() != allowed {
@@ -156,6 +161,14 @@ async fn answer<D: Director>(request: Request<Incoming>, director: &D) -> Respon
             Ok(asked) => lines(director.flows(asked).await),
             Err(error) => refuse(StatusCode::UNPROCESSABLE_ENTITY, error),
         },
+        types::EVENTS => match after(request.uri().query().unwrap_or_default()) {
+            Ok(after) => json(director.events(after).await),
+            Err(error) => refuse(StatusCode::UNPROCESSABLE_ENTITY, error),
+        },
+        types::PROBE => match body(request).await {
+            Ok(asked) => json(director.probe(asked).await),
+            Err(response) => *response,
+        },
         types::RELOAD => json(director.reload().await),
         types::WEIGHT => match body(request).await {
             Ok(asked) => json(director.weight(asked).await),
@@ -166,6 +179,15 @@ async fn answer<D: Director>(request: Request<Incoming>, director: &D) -> Respon
             Err(response) => *response,
         },
     }
+}
+
+/// `after=N`, or nothing.
+fn after(query: &str) -> Result<u64, String> {
+    if query.is_empty() {
+        return Ok(0);
+    }
+    let number = query.strip_prefix("after=").and_then(|number| number.parse().ok());
+    number.ok_or_else(|| format!("{query:?} is not after=N"))
 }
 
 /// A request's body.

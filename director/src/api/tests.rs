@@ -11,7 +11,10 @@ use tokio::sync::mpsc;
 
 use super::client::{Client, Error};
 use super::server::{Director, Listener, Refusal};
-use super::types::{self, FlowQuery, Reloaded, Status, StopRequest, Stopping, Weighed, WeightRequest};
+use super::types::{
+    self, Event, FlowQuery, ProbeRequest, Probed, Reloaded, Status, StopRequest, Stopping, Weighed,
+    WeightRequest,
+};
 
 /// Knows one service, and has endless flows.
 struct MadeUp;
@@ -54,6 +57,23 @@ impl Director for MadeUp {
             return Err(refusal);
         }
         Ok(Weighed { service, real, configured_weight: 1, before: 1, weight: weight.unwrap_or(1) })
+    }
+
+    async fn events(&self, after: u64) -> Result<Vec<Event>, Refusal> {
+        let event = |id| Event {
+            id,
+            time: "2026-01-01T00:00:00Z".into(),
+            service: "web".into(),
+            real: None,
+            from: "up".into(),
+            to: "down".into(),
+            reason: "connection refused".into(),
+        };
+        Ok((after + 1..=3).map(event).collect())
+    }
+
+    async fn probe(&self, asked: ProbeRequest) -> Result<Vec<Probed>, Refusal> {
+        Err(Refusal::new(true, format!("there is no service {:?}", asked.service)))
     }
 
     async fn stop(&self, asked: StopRequest) -> Result<Stopping, Refusal> {

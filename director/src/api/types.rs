@@ -15,6 +15,10 @@ pub const FLOWS: &str = "/v1/flows";
 pub const RELOAD: &str = "/v1/reload";
 /// `POST /v1/weight`, see [`WeightRequest`].
 pub const WEIGHT: &str = "/v1/weight";
+/// `GET /v1/events?after=N`: a list of [`Event`].
+pub const EVENTS: &str = "/v1/events";
+/// `POST /v1/probe`, see [`ProbeRequest`].
+pub const PROBE: &str = "/v1/probe";
 /// `POST /v1/stop`, see [`StopRequest`].
 pub const STOP: &str = "/v1/stop";
 
@@ -86,6 +90,10 @@ pub struct ServiceStatus {
     pub id: Option<u32>,
     /// Its real servers, in the configuration's order.
     pub reals: Vec<RealStatus>,
+    /// Whether the fallback serves, for too few real servers do.
+    pub fallback: bool,
+    /// Whether real servers that are down serve all the same, for too many are.
+    pub panic: bool,
     /// Established flows.
     pub active: u64,
     /// Other flows.
@@ -117,6 +125,8 @@ pub struct RealStatus {
     pub weight: u16,
     /// Whether an operator's command set it.
     pub overridden: bool,
+    /// What its checks say; none where the service has no checks.
+    pub health: Option<HealthStatus>,
     /// Whether its next hop is known. Without, it gets nothing.
     pub reachable: bool,
     /// Its next hop's MAC.
@@ -131,6 +141,70 @@ pub struct RealStatus {
     pub traffic: Traffic,
     /// What passes.
     pub rates: Rates,
+}
+
+/// A real server's health.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HealthStatus {
+    /// `up`, `down`, `unknown`.
+    pub state: String,
+    /// Seconds since it is so; none before the first verdict.
+    pub since_seconds: Option<u64>,
+    /// Why it is not up, or what the last check said.
+    pub reason: String,
+    /// The weight that its checks give it.
+    pub weight: Option<u16>,
+}
+
+/// Something that happened.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Event {
+    /// Counts from the daemon's start.
+    pub id: u64,
+    /// When, as RFC 3339 has it, in UTC.
+    pub time: String,
+    /// The service.
+    pub service: String,
+    /// The real server; none where it is about the service as a whole.
+    pub real: Option<String>,
+    /// What it was.
+    pub from: String,
+    /// What it is.
+    pub to: String,
+    /// Why, in plain words.
+    pub reason: String,
+}
+
+/// What [`PROBE`] is asked.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProbeRequest {
+    /// The service's name.
+    pub service: String,
+    /// The real server; none: all of the service.
+    pub real: Option<String>,
+}
+
+/// One probe, run now.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Probed {
+    /// The real server.
+    pub real: String,
+    /// The check's type.
+    pub check: String,
+    /// Where it was sent.
+    pub target: String,
+    /// Whether it went to the VIP at that real server.
+    pub via_vip: bool,
+    /// Whether it passed.
+    pub passed: bool,
+    /// Why not.
+    pub reason: Option<String>,
+    /// The weight that it gives the real server.
+    pub weight: Option<u16>,
+    /// What happened, and when, in milliseconds from its start.
+    pub steps: Vec<(f64, String)>,
+    /// How long it took, in milliseconds.
+    pub milliseconds: f64,
 }
 
 /// What passed since the real server came into the data plane. Bytes are whole frames.

@@ -3,7 +3,9 @@
 mod check;
 mod drain;
 mod enable;
+mod events;
 mod flows;
+mod probe;
 mod reload;
 mod run;
 mod status;
@@ -49,6 +51,8 @@ enum Command {
     Check(check::Check),
     Status(status::StatusCommand),
     Flows(flows::Flows),
+    Events(events::Events),
+    Probe(probe::Probe),
     Reload(reload::Reload),
     Weight(weight::Weight),
     Drain(drain::Drain),
@@ -112,6 +116,8 @@ pub fn main() -> ExitCode {
         Command::Check(command) => command.execute(),
         Command::Status(command) => command.execute(),
         Command::Flows(command) => command.execute(),
+        Command::Events(command) => command.execute(),
+        Command::Probe(command) => command.execute(),
         Command::Reload(command) => command.execute(),
         Command::Weight(command) => command.execute(),
         Command::Drain(command) => command.execute(),
@@ -175,6 +181,8 @@ mod tests {
             "director check a.yaml --json",
             "director status --json --socket /tmp/s",
             "director flows --service web --real 10.0.0.1:80 --client 192.0.2.0/24 --state closing --limit 5 --json",
+            "director events --service web --follow --json",
+            "director probe web [2001:db8::1]:80",
             "director weight web 10.0.0.1 65535",
             "director drain web [2001:db8::1]:80",
             "director stop --detach",

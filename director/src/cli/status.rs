@@ -138,8 +138,17 @@ fn service_state(service: &ServiceStatus) -> String {
     let mut states = Vec::new();
     if service.id.is_none() {
         states.push("NO ROOM".to_owned());
-    } else if !service.reals.iter().any(|real| real.reachable && real.weight > 0) {
+    } else if service.fallback {
+        states.push("FALLBACK".to_owned());
+    } else if !service
+        .reals
+        .iter()
+        .any(|real| real.reachable && real.weight > 0 && (service.panic || serves(real)))
+    {
         states.push("NO REAL SERVER".to_owned());
+    }
+    if service.panic {
+        states.push("PANIC: those that are down serve".to_owned());
     }
     for (count, what) in
         [(unserved, "without a real server"), (service.no_flow, "of no flow"), (service.unplaced, "unplaced")]
@@ -149,6 +158,10 @@ fn service_state(service: &ServiceStatus) -> String {
         }
     }
     states.join(", ")
+}
+
+fn serves(real: &RealStatus) -> bool {
+    real.health.as_ref().is_none_or(|health| health.state == "up")
 }
 
 fn real(real: &RealStatus) -> Vec<String> {
@@ -161,13 +174,24 @@ fn real(real: &RealStatus) -> Vec<String> {
     } else {
         real.weight.to_string()
     };
+    let down = real.health.as_ref().filter(|health| health.state != "up");
     let state = match real {
-        RealStatus { id: None, .. } => "NO ROOM",
-        RealStatus { reachable: false, .. } => "NO MAC",
-        RealStatus { weight: 0, overridden: true, .. } => "drained by command",
-        RealStatus { weight: 0, .. } => "drained",
-        RealStatus { overridden: true, .. } => "weight by command",
-        _ => "",
+        _ if down.is_some() => String::new(),
+        RealStatus { id: None, .. } => "NO ROOM".to_owned(),
+        RealStatus { reachable: false, .. } => "NO MAC".to_owned(),
+        RealStatus { weight: 0, overridden: true, .. } => "drained by command".to_owned(),
+        RealStatus { weight: 0, .. } => "drained".to_owned(),
+        RealStatus { overridden: true, .. } => "weight by command".to_owned(),
+        _ => String::new(),
+    };
+    let state = match down {
+        Some(health) => {
+            let since =
+                health.since_seconds.map_or(String::new(), |since| format!(" for {}", seconds(since)));
+            let drained = if real.overridden && real.weight == 0 { "; drained by command" } else { "" };
+            format!("{}{since}: {}{drained}", health.state.to_uppercase(), health.reason)
+        }
+        None => state,
     };
     let rates = &real.rates;
     vec![
@@ -179,7 +203,7 @@ fn real(real: &RealStatus) -> Vec<String> {
         rate(rates.bits_in),
         rate(rates.bits_out),
         rate(rates.new_flows),
-        state.to_owned(),
+        state,
     ]
 }
 
@@ -197,6 +221,7 @@ mod tests {
             configured_weight: 5,
             weight,
             overridden: weight != 5,
+            health: None,
             reachable: true,
             mac: None,
             id: Some(1),
@@ -222,6 +247,8 @@ mod tests {
             inactive: 15,
             traffic: Traffic::default(),
             rates: Rates::default(),
+            fallback: false,
+            panic: false,
             no_real_dropped: 0,
             no_real_rejected: 0,
             no_flow: 2,

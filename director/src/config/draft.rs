@@ -3,15 +3,15 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
-use crate::model::{Forward, Protocol, Scheduler, Unserved};
+use crate::model::{Fallback, Forward, OnDown, Protocol, Scheduler, Unserved};
 
-use super::later::Later;
+use super::check::{self, CheckDraft};
 use super::net::{self, Netmask, PortSpec, Range};
 use super::reader::{Complaint, Fields, Given, Reader};
 use super::tree::{Kind, Place, Tree};
 use super::values;
 
-const SERVICE_KEYS: [&str; 14] = [
+const SERVICE_KEYS: [&str; 20] = [
     "name",
     "address",
     "port",
@@ -26,10 +26,18 @@ const SERVICE_KEYS: [&str; 14] = [
     "reals",
     "check",
     "fallback",
+    "quiescent",
+    "on_down",
+    "quorum",
+    "hysteresis",
+    "slow_start",
+    "panic_threshold",
 ];
 
 const PROTOCOLS: [(&str, Protocol); 2] = [("tcp", Protocol::Tcp), ("udp", Protocol::Udp)];
 const UNSERVED: [(&str, Unserved); 2] = [("drop", Unserved::Drop), ("reject", Unserved::Reject)];
+const ON_DOWN: [(&str, OnDown); 3] =
+    [("keep", OnDown::Keep), ("reset", OnDown::Reset), ("reschedule", OnDown::Reschedule)];
 const FORWARDS: [(&str, Forward); 2] = [("direct", Forward::Direct), ("nat", Forward::Nat)];
 const LATER_FORWARDS: [(&str, &str); 2] =
     [("tunnel", "use `direct` or `nat`"), ("local", "use `direct` or `nat`")];
@@ -71,6 +79,14 @@ pub(super) struct Draft {
     pub(super) unserved: Given<Unserved>,
     pub(super) sloppy: Given<bool>,
     pub(super) reals: Given<Vec<RealDraft>>,
+    pub(super) checks: Given<Vec<CheckDraft>>,
+    pub(super) fallback: Given<Option<Fallback>>,
+    pub(super) quiescent: Given<bool>,
+    pub(super) on_down: Given<OnDown>,
+    pub(super) quorum: Given<u32>,
+    pub(super) hysteresis: Given<u32>,
+    pub(super) slow_start: Given<Duration>,
+    pub(super) panic_threshold: Given<u8>,
 }
 
 /// `persistence`.
@@ -117,13 +133,20 @@ impl Draft {
             unserved: Given::Absent,
             sloppy: Given::Absent,
             reals: Given::Absent,
+            checks: Given::Absent,
+            fallback: Given::Absent,
+            quiescent: Given::Absent,
+            on_down: Given::Absent,
+            quorum: Given::Absent,
+            hysteresis: Given::Absent,
+            slow_start: Given::Absent,
+            panic_threshold: Given::Absent,
         }
     }
 
     /// Reads a mapping of service-level keys; `label` is what messages call it.
-    pub(super) fn read(reader: &mut Reader, tree: &Tree, label: &str, later: &mut Later) -> Option<Draft> {
+    pub(super) fn read(reader: &mut Reader, tree: &Tree, label: &str) -> Option<Draft> {
         let fields = reader.fields(tree, label, &SERVICE_KEYS)?;
-        later.service(reader, &fields);
         Some(Draft {
             place: fields.place,
             name: fields.value(reader, "name", values::name),
@@ -143,6 +166,18 @@ impl Draft {
                 .value(reader, "unserved", |tree, label| values::word(tree, label, &UNSERVED, &[])),
             sloppy: fields.value(reader, "sloppy", values::flag),
             reals: fields.with(reader, "reals", reals),
+            checks: fields.with(reader, "check", check::checks),
+            fallback: fields.with(reader, "fallback", fallback),
+            quiescent: fields.value(reader, "quiescent", values::flag),
+            on_down: fields.value(reader, "on_down", |tree, label| values::word(tree, label, &ON_DOWN, &[])),
+            quorum: fields.value(reader, "quorum", |tree, label| values::whole(tree, label, 1..=65535)),
+            hysteresis: fields
+                .value(reader, "hysteresis", |tree, label| values::whole(tree, label, 0..=65535)),
+            slow_start: fields.value(reader, "slow_start", |tree, label| {
+                values::duration(tree, label, Duration::ZERO..=MAX_TIMEOUT)
+            }),
+            panic_threshold: fields
+                .value(reader, "panic_threshold", |tree, label| values::whole(tree, label, 1..=99)),
         })
     }
 }
@@ -166,6 +201,27 @@ fn persistence(reader: &mut Reader, tree: &Tree) -> Option<Sticky> {
         timeout: fields.value(reader, "timeout", timeout),
         netmask: fields.value(reader, "netmask", net::netmask),
     })
+}
+
+/// A mapping, `local`, or `false` where `defaults` has one.
+fn fallback(reader: &mut Reader, tree: &Tree) -> Option<Option<Fallback>> {
+    match &tree.kind {
+        Kind::Bool(false) => return Some(None),
+        Kind::Text(text) if text == "local" => return Some(Some(Fallback::Local)),
+        _ => {}
+    }
+    let fields = reader.fields(tree, "fallback", &["address", "port"])?;
+    let address = fields.value(reader, "address", net::address);
+    if address.is_absent() {
+        let complaint = Complaint::new("`fallback` needs an `address`");
+        reader.error(fields.place, complaint.hint("write { address: 192.0.2.99 }, or `local`"));
+    }
+    let port = fields.value(reader, "port", |tree, label| values::whole(tree, label, 1..=65535));
+    let own_port = match port {
+        Given::Wrong => return None,
+        given => given.right().copied(),
+    };
+    Some(Some(Fallback::Real { address: *address.right()?, port: own_port }))
 }
 
 fn timeouts(reader: &mut Reader, fields: &Fields) -> TimeoutsDraft {

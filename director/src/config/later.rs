@@ -1,5 +1,5 @@
 //! Sections that later versions act upon. They are taken, and looked at for mistyped keys and values; that they do nothing
-//! yet is noted once for each kind.
+//! yet is noted.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -33,58 +33,31 @@ const HEARTBEAT: Shape = Shape::Map(&[
 const DIRECTOR: Shape =
     Shape::Map(&[("name", Shape::Scalar), ("priority", Shape::Whole), ("links", Shape::List(&LINK))]);
 const LINK: Shape = Shape::Map(&[("udp", Shape::SocketAddress)]);
-const CHECK: Shape = Shape::Map(&[
-    ("type", Shape::Scalar),
-    ("interval", Shape::Duration),
-    ("timeout", Shape::Duration),
-    ("rise", Shape::Whole),
-    ("fall", Shape::Whole),
-    ("request", Shape::Scalar),
-    ("receive", Shape::Scalar),
-    ("virtualhost", Shape::Scalar),
-]);
-const FALLBACK: Shape = Shape::Map(&[("address", Shape::Address), ("port", Shape::Whole)]);
 const HTTP: Shape = Shape::Map(&[("listen", Shape::SocketAddress)]);
 
-const SECTIONS: [(&str, Shape, &str); 4] = [
+const SECTIONS: [(&str, Shape, &str); 2] = [
     ("heartbeat", HEARTBEAT, "the heartbeat is not run by this version: this director always holds its VIPs"),
-    ("check", CHECK, "health checks are not run by this version: every real server counts as up"),
-    (
-        "fallback",
-        FALLBACK,
-        "fallback servers are not used by this version: `unserved` says what happens instead",
-    ),
     ("http", HTTP, "HTTP is not served by this version: use the operator's socket"),
 ];
 
-/// Which of these sections were met, and where first.
+/// Which of these sections were met, and where.
 #[derive(Debug, Default)]
 pub(super) struct Later {
     seen: BTreeMap<&'static str, Place>,
 }
 
 impl Later {
-    /// Looks at those that stand at the top.
-    pub(super) fn top(&mut self, reader: &mut Reader, fields: &Fields) {
-        self.sections(reader, fields, &["heartbeat", "http"]);
-    }
-
-    /// Looks at those that stand in a service, or in `defaults`.
-    pub(super) fn service(&mut self, reader: &mut Reader, fields: &Fields) {
-        self.sections(reader, fields, &["check", "fallback"]);
-    }
-
-    fn sections(&mut self, reader: &mut Reader, fields: &Fields, names: &[&str]) {
-        for (name, shape, _) in SECTIONS.iter().filter(|(name, ..)| names.contains(name)) {
+    /// Looks at them.
+    pub(super) fn look(&mut self, reader: &mut Reader, fields: &Fields) {
+        for (name, shape, _) in &SECTIONS {
             if let Some(entry) = fields.entry(name) {
-                let first = self.seen.entry(name).or_insert(entry.place);
-                *first = (*first).min(entry.place);
+                self.seen.insert(name, entry.place);
                 fit(reader, &entry.value, name, shape);
             }
         }
     }
 
-    /// Adds a note for each kind that was met.
+    /// Adds a note for each that was met.
     pub(super) fn note(self, reader: &mut Reader) {
         for (name, _, note) in &SECTIONS {
             if let Some(place) = self.seen.get(name) {

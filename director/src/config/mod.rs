@@ -9,7 +9,10 @@
 //! persistence (with it a timeout of 5m, and every client by itself), the timeouts of [`crate::model::Timeouts`],
 //! `unserved: drop`, `sloppy: false`, a real server's `weight: 1`.
 
+mod check;
+mod check_values;
 mod draft;
+mod health;
 mod later;
 mod net;
 mod problem;
@@ -19,6 +22,7 @@ mod scalar;
 mod sections;
 mod tree;
 mod values;
+mod watching;
 mod yaml;
 
 use std::fmt;
@@ -107,5 +111,7 @@ pub fn parse(text: &str) -> Result<Loaded, Vec<Problem>> {
     }
 }
 
+#[cfg(test)]
+mod doc_examples;
 #[cfg(test)]
 mod tests;

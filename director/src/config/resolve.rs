@@ -11,6 +11,7 @@ use crate::model::{
 };
 
 use super::draft::{Draft, RealDraft, Sticky};
+use super::health;
 use super::net::{self, Netmask, PortSpec};
 use super::reader::{Complaint, Given, Reader};
 
@@ -86,6 +87,12 @@ impl<'d> Resolver<'d> {
             _ => ports,
         };
         let reals = self.reals(draft, &Around { label: &label, address, forward, ports });
+        let health = health::policy(
+            self.reader,
+            draft,
+            defaults,
+            &health::Around { label: &label, address, forward, ports },
+        );
         Some(Service {
             name: name?.clone(),
             address: address?,
@@ -98,6 +105,7 @@ impl<'d> Resolver<'d> {
             unserved: settled(&draft.unserved, &defaults.unserved, Unserved::Drop)?,
             sloppy: settled(&draft.sloppy, &defaults.sloppy, false)?,
             reals: reals?,
+            health: health?,
         })
     }
 
@@ -321,7 +329,7 @@ fn each_port(ports: &PortSpec) -> impl Iterator<Item = u16> {
 }
 
 /// The service's value, or `defaults`', or this version's; `None` where it is wrong.
-fn settled<T: Copy>(own: &Given<T>, defaults: &Given<T>, otherwise: T) -> Option<T> {
+pub(super) fn settled<T: Copy>(own: &Given<T>, defaults: &Given<T>, otherwise: T) -> Option<T> {
     match own.or(defaults) {
         Given::Absent => Some(otherwise),
         Given::Wrong => None,

@@ -13,9 +13,21 @@ use super::reader::{Complaint, Fields, Given, Reader};
 use super::resolve::Resolver;
 use super::tree::{Kind, Place, Tree, shown};
 use super::values;
+use super::watching;
 
-const KEYS: [&str; 8] =
-    ["interfaces", "vips", "heartbeat", "defaults", "services", "http", "socket", "limits"];
+const KEYS: [&str; 11] = [
+    "interfaces",
+    "vips",
+    "heartbeat",
+    "defaults",
+    "services",
+    "http",
+    "socket",
+    "limits",
+    "probes",
+    "maintenance_dir",
+    "notify",
+];
 
 /// Where the operator's socket is unless the configuration says otherwise.
 const SOCKET: &str = "/run/director/director.sock";
@@ -44,7 +56,7 @@ pub(super) fn config(reader: &mut Reader, tree: &Tree) -> Option<Config> {
     }
     let fields = reader.fields(tree, "the configuration", &KEYS)?;
     let mut later = Later::default();
-    later.top(reader, &fields);
+    later.look(reader, &fields);
     let interfaces = needed(reader, &fields, "interfaces").and_then(|tree| interfaces(reader, tree));
     let vips = needed(reader, &fields, "vips").and_then(|tree| vips(reader, tree));
     let bounds = bounds(reader, &fields);
@@ -52,11 +64,12 @@ pub(super) fn config(reader: &mut Reader, tree: &Tree) -> Option<Config> {
         Given::Absent => Some(PathBuf::from(SOCKET)),
         given => given.right().cloned(),
     };
+    let watching = watching::read(reader, &fields);
     let defaults = match fields.get("defaults") {
-        Some(tree) => defaults(reader, tree, &mut later),
+        Some(tree) => defaults(reader, tree),
         None => Some(Draft::empty()),
     };
-    let drafts = needed(reader, &fields, "services").and_then(|tree| drafts(reader, tree, &mut later));
+    let drafts = needed(reader, &fields, "services").and_then(|tree| drafts(reader, tree));
     later.note(reader);
 
     // Without `defaults` what a service leaves out is not known: its own values have been checked, the rest must wait.
@@ -75,6 +88,7 @@ pub(super) fn config(reader: &mut Reader, tree: &Tree) -> Option<Config> {
         services: services.into_iter().collect::<Option<_>>()?,
         socket: socket?,
         limits: bounds.limits,
+        watching: watching?,
     })
 }
 
@@ -193,8 +207,8 @@ impl Bounds {
     }
 }
 
-fn defaults(reader: &mut Reader, tree: &Tree, later: &mut Later) -> Option<Draft> {
-    let draft = Draft::read(reader, tree, "defaults", later)?;
+fn defaults(reader: &mut Reader, tree: &Tree) -> Option<Draft> {
+    let draft = Draft::read(reader, tree, "defaults")?;
     if let Some(place) = draft.name.place() {
         let complaint = Complaint::new("`defaults` cannot give a `name`: each service has its own");
         reader.error(place, complaint.hint("remove it"));
@@ -202,9 +216,9 @@ fn defaults(reader: &mut Reader, tree: &Tree, later: &mut Later) -> Option<Draft
     Some(draft)
 }
 
-fn drafts(reader: &mut Reader, tree: &Tree, later: &mut Later) -> Option<Vec<Draft>> {
+fn drafts(reader: &mut Reader, tree: &Tree) -> Option<Vec<Draft>> {
     let items = reader.items(tree, "services")?;
-    Some(items.iter().filter_map(|item| Draft::read(reader, item, "services", later)).collect())
+    Some(items.iter().filter_map(|item| Draft::read(reader, item, "services")).collect())
 }
 
 /// Notes VIPs that no service uses.

@@ -79,7 +79,7 @@ fn the_example_is_a_configuration() {
     );
     assert_eq!(dns.reals, [Real { address: "2001:db8::21".parse().unwrap(), port: Some(5353), weight: 1 }]);
 
-    let kinds = ["heartbeat", "health checks", "fallback", "HTTP"];
+    let kinds = ["heartbeat", "HTTP"];
     assert_eq!(notes.len(), kinds.len(), "{notes:?}");
     for (note, kind) in notes.iter().zip(kinds) {
         assert!(note.message.contains(kind) && note.message.contains("by this version"), "{note}");
@@ -289,11 +289,69 @@ fn later_sections_are_looked_at() {
         (5, "http: { listen: localhost }", &[(5, 17, "must be an address and a port")]),
         (
             12,
-            "    check: { interval: 2, rise: x, sort: http }",
-            &[(12, 24, "needs a unit"), (12, 33, "whole number"), (12, 36, "unknown key `sort`")],
+            "    check: { type: http, interval: 2, rise: x, sort: 1 }",
+            &[(12, 36, "needs a unit"), (12, 45, "whole number"), (12, 48, "unknown key `sort`")],
         ),
         (12, "    fallback: 192.0.2.99", &[(12, 15, "must be a mapping")]),
     ]);
+}
+
+#[test]
+fn checks_are_checked() {
+    refused(&[
+        (12, "    check: { interval: 2s }", &[(12, 12, "the check of service `web` needs a `type`")]),
+        (12, "    check: { type: htp }", &[(12, 20, "`type`")]),
+        (12, "    check: { type: dns }", &[(12, 12, "needs `request`")]),
+        (12, "    check: { type: http, receive: \"(\" }", &[(12, 35, "no regular expression")]),
+        (12, "    check: { type: http, status: 99 }", &[(12, 34, "a status or a range")]),
+        (12, "    check: { type: http, headers: { \"a b\": c } }", &[(12, 44, "no header's name")]),
+        (12, "    check: { type: http, header_files: { X: /none } }", &[(12, 45, "cannot read /none")]),
+        (12, "    check: { type: tcp, verify: false }", &[(12, 25, "is for TLS")]),
+        (12, "    check: { type: https, cert_file: /etc/passwd }", &[(12, 12, "go together")]),
+        (12, "    check: { type: https, ca_file: /none }", &[(12, 36, "cannot read /none")]),
+        (12, "    check: { type: external, command: /etc/passwd }", &[(12, 39, "is no program")]),
+        (12, "    check: { type: http, request: \"a b\" }", &[(12, 35, "is no path")]),
+        (12, "    check: { type: http, virtualhost: \"a\\nb\" }", &[(12, 39, "cannot stand in a header")]),
+        (12, "    check: { type: dns, request: x, record: B }", &[(12, 45, "a type of DNS records")]),
+        (12, "    fallback: { address: 192.0.2.32 }", &[(12, 15, "is one of the real servers")]),
+        (5, "notify: { mail: { to: a@b@c, from: a@b } }", &[(5, 23, "is no e-mail address")]),
+        (12, "    check: { type: external, command: check }", &[(12, 39, "absolute path")]),
+        (12, "    check: { type: ping, via: vip }", &[(12, 31, "do not hold the VIP")]),
+        (
+            12,
+            "    check: { type: ping, interval: 1s, fast_interval: 2s }",
+            &[(12, 12, "is above `interval`")],
+        ),
+        (12, "    check: { type: radius, user: u }", &[(12, 12, "needs `secret_file`")]),
+        (12, "    check: [{ type: ping }, { type: tcp, port: 0 }]", &[(12, 48, "whole number")]),
+        (12, "    fallback: { address: 2001:db8::9 }", &[(12, 15, "the families differ")]),
+        (5, "notify: {}", &[(5, 9, "needs `command` or `mail`")]),
+        (5, "maintenance_dir: x", &[(5, 18, "absolute path")]),
+        (7, "defaults: { forward: nat, check: [{ type: ping }, { type: on }] }", &[(7, 34, "one mapping")]),
+    ]);
+}
+
+#[test]
+fn a_check_takes_from_defaults_what_it_leaves_out() {
+    let text = BASE
+        .replace(
+            "defaults: { forward: nat }",
+            "defaults: { forward: direct, check: { interval: 5s, fall: 7 } }",
+        )
+        .replace(
+            "    scheduler: mh",
+            "    check: { type: http, virtualhost: \"www.example.org:8080\", timeout: 3s }",
+        )
+        .replace(", port: 8080, weight: 0", "");
+    let config = loaded(&text).config;
+    let [web, six] = config.services.as_slice() else { panic!("two") };
+    assert!(six.health.checks.is_empty(), "how often alone is no check");
+    let [check] = web.health.checks.as_slice() else { panic!("one") };
+    let second = Duration::from_secs(1);
+    assert_eq!((check.interval, check.fast_interval, check.timeout), (5 * second, second, 3 * second));
+    assert_eq!((check.limits.rise, check.limits.fall, check.via), (2, 7, crate::model::Via::Vip));
+    let healthcheck::Check::Http(http) = &check.check else { panic!("http") };
+    assert_eq!((http.path.as_str(), http.statuses.as_slice()), ("/", &[(200, 299)][..]));
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! The one task that decides: it holds the configuration and the overrides, follows next hops, and has the data plane
 //! follow them all. Requests and changes come one after another, so nothing here needs a lock.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -10,10 +10,14 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result};
 use tokio::sync::{mpsc, oneshot, watch};
 
+use super::changes::{news, surroundings, unchecked};
+use super::health::Health;
 use super::inherited::Inherited;
 use super::interfaces::Interfaces;
 use super::limits;
+use super::probes::{Way, Ways};
 use super::problems::Problems;
+use super::refusals::{failed, misuse, retried, unchanged};
 use super::saved::Saved;
 use super::view::View;
 use super::worker::Worker;
@@ -21,8 +25,10 @@ use crate::api::server::Refusal;
 use crate::api::types::{Reloaded, Weighed, WeightRequest};
 use crate::config::{self, Loaded};
 use crate::dataplane::{Dataplane, Error};
-use crate::model::{Config, Vip};
-use crate::pool::{self, Desired, NextHops};
+use healthcheck::State;
+
+use crate::model::{Config, Fallback, Vip};
+use crate::pool::{self, Desired, NextHops, RealKey, Serving, Standings};
 use crate::reconcile::{self, Plan, Units};
 use crate::takeover;
 
@@ -67,6 +73,11 @@ pub(super) struct Setup {
     pub(super) avoid: watch::Sender<Arc<BTreeSet<IpAddr>>>,
     /// Why next hops are not followed at the moment.
     pub(super) resolver: watch::Receiver<Option<String>>,
+    pub(super) health: Arc<Health>,
+    /// Real servers that a predecessor had in the pool.
+    pub(super) in_pool: HashSet<RealKey>,
+    /// Whose fallback served under a predecessor.
+    pub(super) serving: HashMap<String, Serving>,
 }
 
 /// The task's state.
@@ -77,15 +88,37 @@ pub(super) struct Core {
     view: watch::Sender<Arc<View>>,
     interfaces: Interfaces,
     problems: Problems,
+    /// What services make of their real servers' health.
+    serving: HashMap<String, Serving>,
+    /// Changes of real servers' health.
+    changes: watch::Receiver<u64>,
+    /// How probes reach VIPs at real servers.
+    way: Way,
+    ways: Ways,
 }
 
 impl Core {
     /// Brings everything up: attaches, fills the maps, and takes the VIPs.
-    pub(super) async fn start(setup: Setup, inherited: Inherited) -> Result<Core> {
+    pub(super) async fn start(mut setup: Setup, inherited: Inherited) -> Result<Core> {
         let config = Arc::new(in_force(setup.config.clone(), &setup.units));
         let (view, _) = watch::channel(Arc::new(View::new(Arc::clone(&config), setup.units)));
         let (interfaces, problems) = (Interfaces::new(setup.worker.clone()), Problems::default());
-        let mut core = Core { setup, config, inherited, view, interfaces, problems };
+        let (serving, changes) = (std::mem::take(&mut setup.serving), setup.health.changes());
+        let mut core = Core {
+            setup,
+            config,
+            inherited,
+            view,
+            interfaces,
+            problems,
+            serving,
+            changes,
+            way: Way::default(),
+            ways: Ways::default(),
+        };
+        // Who served before goes on until checks say otherwise: a restart takes nobody out.
+        let in_pool = std::mem::take(&mut core.setup.in_pool);
+        core.watch(&in_pool).await;
         let fresh = core.announce_addresses();
         // Attaching first: it puts this version's program over the maps that a predecessor filled.
         core.interfaces.add(&core.config.interfaces).await?;
@@ -102,6 +135,11 @@ impl Core {
         self.view.subscribe()
     }
 
+    /// What is known of real servers' health.
+    pub(super) fn health(&self) -> Arc<Health> {
+        Arc::clone(&self.setup.health)
+    }
+
     /// Follows whatever changes until it shall end; then gives its state back.
     pub(super) async fn run(mut self, mut requests: mpsc::Receiver<Request>) -> Core {
         let mut repair = tokio::time::interval(REPAIR_EVERY);
@@ -109,6 +147,7 @@ impl Core {
         repair.reset();
         let mut settled = Instant::now();
         loop {
+            let step = pool::next_step(&self.config, &self.setup.health.standings(), Instant::now());
             tokio::select! {
                 request = requests.recv() => match request {
                     Some(Request::Reload(reply)) => drop(reply.send(self.reload().await)),
@@ -119,10 +158,13 @@ impl Core {
                     self.follow(Why::Changed).await;
                     settled = Instant::now() + BETWEEN_HOPS;
                 }
+                Ok(()) = self.changes.changed() => self.follow(Why::Changed).await,
+                () = at(step) => self.follow(Why::Changed).await,
                 _ = repair.tick() => {
                     let (changed, problems) = self.interfaces.repair(&self.config.interfaces).await;
                     self.problems.interfaces = problems;
                     self.follow(if changed { Why::Changed } else { Why::Repair }).await;
+                    self.watch_sources().await;
                     // Those that a reload could not let go of.
                     if let Err(error) = self.interfaces.remove_others(&self.config.interfaces).await {
                         self.problems.interfaces.push(format!("{error:#}"));
@@ -172,7 +214,10 @@ impl Core {
         let attached = self.interfaces.add(&config.interfaces).await;
         attached.map_err(|error| unchanged(failed(&error)))?;
         let surroundings = surroundings(&self.config, &config);
+        let unchecked = unchecked(&self.config);
         self.config = Arc::new(in_force(config, &self.setup.units));
+        // Who served unchecked goes on until the new checks say otherwise.
+        self.watch(&unchecked).await;
         let fresh = self.announce_addresses();
         self.await_first_hops(&fresh).await;
         let reconciled = self.reconcile(Why::Changed).await;
@@ -244,7 +289,11 @@ impl Core {
     /// Tells the resolver of next hops who they are wanted for; returns those it has not been told of before.
     fn announce_addresses(&self) -> BTreeSet<IpAddr> {
         let reals = self.config.services.iter().flat_map(|service| &service.reals).map(|real| real.address);
-        let wanted: BTreeSet<IpAddr> = reals.collect();
+        let fallbacks = self.config.services.iter().filter_map(|service| match service.health.fallback {
+            Some(Fallback::Real { address, .. }) => Some(address),
+            _ => None,
+        });
+        let wanted: BTreeSet<IpAddr> = reals.chain(fallbacks).collect();
         let before = self.setup.wanted.send_replace(Arc::new(wanted.clone()));
         self.setup.avoid.send_replace(Arc::new(self.config.vips.iter().map(|vip| vip.address).collect()));
         wanted.difference(&before).copied().collect()
@@ -256,7 +305,8 @@ impl Core {
             return;
         }
         let hops = self.inherited.merge(Instant::now(), &self.setup.hops.borrow());
-        let awaited = pool::desired(&self.config, &self.setup.saved.overrides, &hops).awaited(fresh);
+        let standings = self.setup.health.standings();
+        let awaited = self.desired(&standings, &hops).awaited(fresh);
         if awaited.is_empty() {
             return;
         }
@@ -274,14 +324,19 @@ impl Core {
 
     /// Makes the data plane hold what it shall; the number of operations that took.
     async fn reconcile(&mut self, why: Why) -> Result<usize> {
-        let old_news = !self.setup.hops.has_changed().unwrap_or(false) && self.problems.maps.is_empty();
+        let news =
+            self.setup.hops.has_changed().unwrap_or(false) || self.changes.has_changed().unwrap_or(false);
+        let old_news = !news && self.problems.maps.is_empty();
         let hops = self.inherited.merge(Instant::now(), &self.setup.hops.borrow_and_update());
-        let desired = Arc::new(pool::desired(&self.config, &self.setup.saved.overrides, &hops));
+        let standings = self.setup.health.standings();
+        self.serve(&standings);
+        let desired = Arc::new(self.desired(&standings, &hops));
         let job = {
             let desired = Arc::clone(&desired);
             move |dataplane: &mut Dataplane| bring_about(dataplane, &desired)
         };
         let (operations, plan) = self.setup.worker.ask(job).await?.context("the data plane")?;
+        self.attach_probes(&hops, why == Why::Repair).await;
         if operations > 0 && why == Why::Repair && old_news && !self.inherited.just_ended() {
             tracing::warn!(operations, "repaired the data plane: somebody else changed it");
         }
@@ -290,9 +345,55 @@ impl Core {
             let view = Arc::make_mut(view);
             view.config = Arc::clone(&self.config);
             view.desired = desired;
+            view.serving.clone_from(&self.serving);
             view.placements = plan.placements;
         });
         Ok(operations)
+    }
+
+    /// Has the checks of the configuration run. `assumed_up`: new ones that count as up until their first verdict.
+    async fn watch(&mut self, assumed_up: &HashSet<RealKey>) {
+        let followed = self.way.follow(&self.config).await;
+        self.problems.probes = followed.err().map(|error| {
+            format!("checks ask real servers' own addresses, not the VIP there (`via: vip`): {error}")
+        });
+        let hops = self.inherited.merge(Instant::now(), &self.setup.hops.borrow());
+        self.attach_probes(&hops, true).await;
+        self.ways = self.way.ways(&self.config).await;
+        let assumed = |key: &RealKey| if assumed_up.contains(key) { State::Up } else { State::Unknown };
+        self.setup.health.follow(&self.config, &self.ways, assumed);
+    }
+
+    /// Follows changes of the addresses that probes come from.
+    async fn watch_sources(&mut self) {
+        let ways = self.way.ways(&self.config).await;
+        if ways != self.ways {
+            self.ways = ways;
+            self.setup.health.follow(&self.config, &self.ways, |_| State::Unknown);
+        }
+    }
+
+    /// Keeps the way of probes to VIPs: where it changed, or also where somebody else may have (`all`).
+    async fn attach_probes(&mut self, hops: &NextHops, all: bool) {
+        if let Some(attached) = self.way.attach(&self.config, hops, all).await {
+            self.problems.probe_interfaces = attached
+                .err()
+                .map(|error| format!("checks do not reach the VIP at every real server: {error}"));
+        }
+    }
+
+    fn desired(&self, standings: &Standings, hops: &NextHops) -> Desired {
+        let health = pool::Health { standings, serving: &self.serving, now: Instant::now() };
+        pool::desired(&self.config, &self.setup.saved.overrides, health, hops)
+    }
+
+    /// Finds out which services their fallback serves, and tells of changes.
+    fn serve(&mut self, standings: &Standings) {
+        let serving = pool::serving(&self.config, &self.setup.saved.overrides, standings, &self.serving);
+        for news in news(&self.config, &self.serving, &serving) {
+            self.setup.health.events().push(news);
+        }
+        self.serving = serving;
     }
 
     /// Adds VIPs that are missing, and removes those of the director's that are not configured any more.
@@ -356,6 +457,14 @@ async fn changed(
     hops.changed().await
 }
 
+/// At a moment; never without one.
+async fn at(moment: Option<Instant>) {
+    match moment {
+        Some(moment) => tokio::time::sleep_until(moment.into()).await,
+        None => std::future::pending().await,
+    }
+}
+
 /// Plans and applies, and once more where the first plan had too little room: by then it has made some.
 fn bring_about(dataplane: &mut Dataplane, desired: &Desired) -> Result<(usize, Plan), Error> {
     let mut operations = 0;
@@ -388,65 +497,22 @@ fn in_force(config: Config, units: &Units) -> Config {
     Config { limits: units.limits, ..config }
 }
 
-/// How many VIPs and interfaces one configuration has and the other has not.
-fn surroundings(old: &Config, new: &Config) -> usize {
-    fn only<T: PartialEq>(a: &[T], b: &[T]) -> usize {
-        a.iter().filter(|one| !b.contains(one)).count()
-    }
-    only(&old.vips, &new.vips)
-        + only(&new.vips, &old.vips)
-        + only(&old.interfaces, &new.interfaces)
-        + only(&new.interfaces, &old.interfaces)
-}
-
-fn misuse(error: &dyn std::error::Error) -> Refusal {
-    Refusal::new(true, error.to_string())
-}
-
-fn failed(error: &anyhow::Error) -> Refusal {
-    Refusal::new(false, format!("{error:#}"))
-}
-
-/// Says of a refusal that nothing came of what was asked.
-fn unchanged(mut refusal: Refusal) -> Refusal {
-    refusal.body.error += "\nEverything stays as it was.";
-    refusal
-}
-
-/// Says of a refusal that what was asked is in force all the same.
-fn retried(mut refusal: Refusal) -> Refusal {
-    refusal.body.error += "\nThe new configuration is in force; what failed is tried again.";
-    refusal
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::model::Limits;
 
-    fn config(interfaces: &[&str], vips: &[&str]) -> Config {
-        let vip =
-            |vip: &&str| Vip { address: vip.parse().unwrap(), prefix: 32, interface: "eth0".to_owned() };
-        Config {
-            interfaces: interfaces.iter().map(ToString::to_string).collect(),
-            vips: vips.iter().map(vip).collect(),
-            services: Vec::new(),
-            socket: "/run/director.sock".into(),
-            limits: Limits { slots: 16, ..Limits::default() },
-        }
-    }
-
     #[test]
     fn tables_are_planned_for_the_room_there_is() {
         let units = Units { tick: Duration::from_millis(1), limits: Limits::default() };
-        assert_eq!(in_force(config(&[], &[]), &units).limits, Limits::default());
-    }
-
-    #[test]
-    fn what_comes_and_what_goes_is_a_change() {
-        let old = config(&["eth0", "eth1"], &["192.0.2.1"]);
-        assert_eq!(surroundings(&old, &old), 0);
-        assert_eq!(surroundings(&old, &config(&["eth1", "eth0"], &["192.0.2.2", "192.0.2.1"])), 1);
-        assert_eq!(surroundings(&old, &config(&["eth0", "eth2"], &[])), 3);
+        let config = Config {
+            interfaces: Vec::new(),
+            vips: Vec::new(),
+            services: Vec::new(),
+            socket: PathBuf::new(),
+            limits: Limits { slots: 16, ..Limits::default() },
+            watching: crate::model::Watching::default(),
+        };
+        assert_eq!(in_force(config, &units).limits, Limits::default());
     }
 }

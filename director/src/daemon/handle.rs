@@ -8,11 +8,15 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use super::core::Request;
 use super::flows;
+use super::health::Health;
+use super::probing;
 use super::rates::Measured;
 use super::view::{Surroundings, View};
 use super::worker::Worker;
 use crate::api::server::{Director, Refusal};
-use crate::api::types::{FlowQuery, Reloaded, Status, StopRequest, Stopping, Weighed, WeightRequest};
+use crate::api::types::{
+    Event, FlowQuery, ProbeRequest, Probed, Reloaded, Status, StopRequest, Stopping, Weighed, WeightRequest,
+};
 use crate::dataplane::{FlowTable, SweepReport};
 
 /// See the module.
@@ -22,6 +26,7 @@ pub(super) struct Handle {
     pub(super) worker: Worker,
     pub(super) table: Arc<FlowTable>,
     pub(super) view: watch::Receiver<Arc<View>>,
+    pub(super) health: Arc<Health>,
     pub(super) measured: watch::Receiver<Arc<Measured>>,
     pub(super) swept: watch::Receiver<Arc<SweepReport>>,
     pub(super) requests: mpsc::Sender<Request>,
@@ -50,6 +55,8 @@ impl Director for Handle {
             uptime: self.started.elapsed(),
             places: self.table.places(),
             bytes: self.table.bytes(),
+            seen: self.health.seen(),
+            now: Instant::now(),
         };
         Ok(view.status(&measured, &swept, around))
     }
@@ -68,6 +75,15 @@ impl Director for Handle {
 
     async fn weight(&self, asked: WeightRequest) -> Result<Weighed, Refusal> {
         self.ask(|reply| Request::Weight(asked, reply)).await
+    }
+
+    async fn events(&self, after: u64) -> Result<Vec<Event>, Refusal> {
+        Ok(self.health.events().after(after))
+    }
+
+    async fn probe(&self, asked: ProbeRequest) -> Result<Vec<Probed>, Refusal> {
+        let config = Arc::clone(&self.view.borrow().config);
+        probing::run(&config, &self.health, &asked).await
     }
 
     async fn stop(&self, asked: StopRequest) -> Result<Stopping, Refusal> {

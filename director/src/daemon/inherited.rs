@@ -1,14 +1,14 @@
 //! Next hops that a predecessor left in the backends' records. A daemon that starts knows none of its own for a moment; if it
 //! took that for the truth, every restart would be an outage. Pure.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::time::{Duration, Instant};
 
 use director_ebpf::abi::backend_flag;
 
-use crate::model::unmapped;
-use crate::pool::{NextHop, NextHops};
-use crate::reconcile::Observed;
+use crate::model::{Config, Fallback, OnDown, Ports, Protocol, Service, mapped, unmapped};
+use crate::pool::{NextHop, NextHops, RealKey, Serving};
+use crate::reconcile::{self, Observed};
 
 /// How long they are believed; the resolver has an answer, or has none, long before.
 const BELIEVED_FOR: Duration = Duration::from_secs(30);
@@ -50,6 +50,71 @@ impl Inherited {
     /// Whether the last [`Inherited::merge`] was the one that stopped believing: then things change on their own.
     pub(super) fn just_ended(&self) -> bool {
         self.just_ended
+    }
+}
+
+/// Real servers of a configuration that a predecessor had in the pool.
+pub(super) fn in_pool(observed: &Observed, config: &Config) -> HashSet<RealKey> {
+    let mut known = HashSet::new();
+    for service in &config.services {
+        let (ids, _) = ids(observed, service);
+        for real in &service.reals {
+            let serves = |backend: &director_ebpf::abi::Backend| {
+                // A weight of 0 may mean that it is down, where those stay for their connections' sake.
+                let down = backend.weight == 0 && real.weight > 0 && service.health.on_down == OnDown::Keep;
+                let port_be = real.port.unwrap_or(0).to_be();
+                ids.contains(&backend.service)
+                    && backend.addr == mapped(real.address)
+                    && backend.port_be == port_be
+                    && !down
+            };
+            if observed.backends.values().any(serves) {
+                known.insert(RealKey::new(&service.name, real));
+            }
+        }
+    }
+    known
+}
+
+/// What services made of their real servers' health under a predecessor, as far as it shows: whose fallback served.
+pub(super) fn serving(observed: &Observed, config: &Config) -> HashMap<String, Serving> {
+    let mut serving = HashMap::new();
+    for service in &config.services {
+        let (ids, known) = ids(observed, service);
+        let fallback = match service.health.fallback {
+            None => false,
+            // Its packets are the kernel's: no key leads to it, but it is there.
+            Some(Fallback::Local) => known && ids.is_empty(),
+            Some(Fallback::Real { address, port }) => observed.backends.values().any(|backend| {
+                let is_it = backend.addr == mapped(address) && backend.port_be == port.unwrap_or(0).to_be();
+                is_it && ids.contains(&backend.service) && backend.weight > 0
+            }),
+        };
+        if fallback {
+            serving.insert(service.name.clone(), Serving { fallback, panic: false });
+        }
+    }
+    serving
+}
+
+/// The ids that a service's keys lead to; and whether there is a record of its name at all.
+fn ids(observed: &Observed, service: &Service) -> (HashSet<u32>, bool) {
+    let at = |key: &director_ebpf::abi::ServiceKey| {
+        let named = match &service.ports {
+            Ports::Any => key.port_be == 0,
+            Ports::List(ports) => ports.contains(&u16::from_be(key.port_be)),
+        };
+        named && key.addr == mapped(service.address) && key.proto == proto(service.protocol)
+    };
+    let ids = observed.keys.iter().filter(|(key, _)| at(key)).map(|(_, id)| *id).collect();
+    let name = reconcile::name_hash(&service.name);
+    (ids, observed.services.values().any(|record| record.name_hash == name))
+}
+
+fn proto(protocol: Protocol) -> u8 {
+    match protocol {
+        Protocol::Tcp => director_ebpf::abi::proto::TCP,
+        Protocol::Udp => director_ebpf::abi::proto::UDP,
     }
 }
 

@@ -1,15 +1,22 @@
 //! The daemon: the only wiring. It joins configuration, next hops, data plane and the operator's socket by channels, and
 //! ends them in order.
 
+mod changes;
 mod core;
+mod events;
 mod flows;
 mod handle;
+mod health;
 mod inherited;
 mod interfaces;
 mod limits;
 pub(crate) mod lock;
+mod notify;
+mod probes;
+mod probing;
 mod problems;
 mod rates;
+mod refusals;
 pub(crate) mod saved;
 mod view;
 mod watchers;
@@ -36,7 +43,9 @@ use crate::neighbours;
 use crate::pool::NextHops;
 use crate::reconcile::{Observed, Units};
 use crate::takeover;
+use events::Events;
 use handle::Handle;
+use health::Health;
 use inherited::Inherited;
 use lock::Lock;
 use saved::Saved;
@@ -154,6 +163,13 @@ async fn bring_up(
     let (down, resolver) = watch::channel(None);
     tasks.spawn(resolve(wanted_seen, avoid_seen, known, down));
     let state_file = saved::state_file(&config.socket);
+    let in_pool = inherited::in_pool(&opened.observed, &config);
+    let serving = inherited::serving(&opened.observed, &config);
+    let (events, untold) = Events::new();
+    let health = Arc::new(Health::new(Arc::new(events)));
+    tasks.spawn(Arc::clone(&health).run());
+    tasks.spawn(Arc::clone(&health).maintain());
+    tasks.spawn(notify::run(untold, health.notify()));
     let setup = Setup {
         worker: worker.clone(),
         units: opened.units,
@@ -165,6 +181,9 @@ async fn bring_up(
         wanted,
         avoid,
         resolver,
+        health,
+        in_pool,
+        serving,
     };
     Core::start(setup, Inherited::new(Instant::now(), &opened.observed)).await
 }
@@ -191,6 +210,7 @@ fn watch_over(
         worker,
         table,
         view,
+        health: core.health(),
         measured: measured_seen,
         swept: swept_seen,
         requests,

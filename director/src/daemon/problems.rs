@@ -14,6 +14,9 @@ pub(super) struct Problems {
     pub(super) takeover: Vec<String>,
     /// Why next hops are not followed.
     pub(super) hops: Option<String>,
+    /// Why probes do not reach VIPs at real servers: at all, or by some interface.
+    pub(super) probes: Option<String>,
+    pub(super) probe_interfaces: Option<String>,
     /// What was said of them in the log last.
     logged: BTreeSet<String>,
 }
@@ -23,6 +26,7 @@ impl Problems {
     pub(super) fn all(&self) -> Vec<String> {
         let vips = self.vips.iter().map(|(vip, why)| format!("VIP {}: {why}", vip.address));
         let others = self.interfaces.iter().chain(&self.maps).chain(&self.takeover).chain(&self.hops);
+        let others = others.chain(&self.probes).chain(&self.probe_interfaces);
         others.cloned().chain(vips).collect()
     }
 

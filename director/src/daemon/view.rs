@@ -1,18 +1,21 @@
 //! What the core shows of itself, and the status made of it. Pure.
 
+use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use director_ebpf::flowword::kind;
 use director_ebpf::state::ESTABLISHED;
 
+use super::health::word;
 use super::rates::Measured;
 use crate::api::types::{
-    FlowTableStatus, Rates, RealStatus, ReasonStatus, ServiceStatus, Status, Traffic, VipStatus,
+    FlowTableStatus, HealthStatus, Rates, RealStatus, ReasonStatus, ServiceStatus, Status, Traffic, VipStatus,
 };
 use crate::dataplane::{Attachment, SweepReport};
+use crate::health::Seen;
 use crate::model::{Config, Real, Service, Vip};
-use crate::pool::{Desired, DesiredService, Overrides, RealKey};
+use crate::pool::{Desired, DesiredService, Overrides, RealKey, Serving};
 use crate::reconcile::{Placement, Units};
 
 /// The core's state at one moment.
@@ -28,6 +31,8 @@ pub(super) struct View {
     pub(super) missing: Vec<Vip>,
     pub(super) problems: Vec<String>,
     pub(super) units: Units,
+    /// What services make of their real servers' health.
+    pub(super) serving: HashMap<String, Serving>,
 }
 
 /// What of the status the core has nothing to do with.
@@ -36,6 +41,8 @@ pub(super) struct Surroundings {
     pub(super) uptime: Duration,
     pub(super) places: u64,
     pub(super) bytes: u64,
+    pub(super) seen: HashMap<RealKey, Seen>,
+    pub(super) now: Instant,
 }
 
 impl View {
@@ -50,6 +57,7 @@ impl View {
             attachments: Vec::new(),
             missing: Vec::new(),
             problems: Vec::new(),
+            serving: HashMap::new(),
         }
     }
 
@@ -66,7 +74,7 @@ impl View {
     pub(super) fn status(&self, measured: &Measured, sweep: &SweepReport, around: Surroundings) -> Status {
         let planned = self.desired.services.iter().zip(&self.placements);
         let services = self.config.services.iter().zip(planned).map(|(service, (desired, placement))| {
-            self.service(service, desired, placement.as_ref(), measured, sweep)
+            self.service(service, desired, placement.as_ref(), (measured, sweep, &around))
         });
         let vip = |vip: &Vip| VipStatus {
             address: vip.address,
@@ -98,16 +106,16 @@ impl View {
         service: &Service,
         desired: &DesiredService,
         placement: Option<&Placement>,
-        measured: &Measured,
-        sweep: &SweepReport,
+        (measured, sweep, around): (&Measured, &SweepReport, &Surroundings),
     ) -> ServiceStatus {
+        let serving = self.serving.get(&service.name).copied().unwrap_or_default();
         let reals: Vec<RealStatus> = service
             .reals
             .iter()
             .enumerate()
             .map(|(i, real)| {
                 let id = placement.and_then(|placement| placement.backends.get(i).copied().flatten());
-                self.real(service, real, desired, i, (id, measured, sweep))
+                self.real(service, real, desired, i, (id, measured, sweep, around))
             })
             .collect();
         let stats =
@@ -126,6 +134,8 @@ impl View {
             traffic: reals.iter().fold(Traffic::default(), |sum, real| sum + real.traffic),
             rates: reals.iter().fold(Rates::default(), |sum, real| sum + real.rates),
             reals,
+            fallback: serving.fallback,
+            panic: serving.panic,
             no_real_dropped: stats.no_real_dropped,
             no_real_rejected: stats.no_real_rejected,
             no_flow: stats.no_flow,
@@ -139,10 +149,11 @@ impl View {
         real: &Real,
         desired: &DesiredService,
         at: usize,
-        (id, measured, sweep): (Option<u32>, &Measured, &SweepReport),
+        (id, measured, sweep, around): (Option<u32>, &Measured, &SweepReport, &Surroundings),
     ) -> RealStatus {
         let key = RealKey { service: service.name.clone(), address: real.address, port: real.port };
         let overridden = self.overrides.weight(&key);
+        let seen = around.seen.get(&key);
         let hop = desired.reals.get(at).and_then(|desired| desired.hop);
         let (active, inactive) = id.and_then(|id| sweep.by_backend.get(&id)).copied().unwrap_or_default();
         let (traffic, rates) = id.and_then(|id| measured.backends.get(&id)).copied().unwrap_or_default();
@@ -150,8 +161,9 @@ impl View {
             address: real.address,
             port: real.port,
             configured_weight: real.weight,
-            weight: overridden.unwrap_or(real.weight),
+            weight: overridden.or(seen.and_then(|seen| seen.weight)).unwrap_or(real.weight),
             overridden: overridden.is_some(),
+            health: seen.map(|seen| health(seen, around.now)),
             reachable: hop.is_some(),
             mac: hop.map(|hop| hop.mac.map(|byte| format!("{byte:02x}")).join(":")),
             id,
@@ -160,6 +172,15 @@ impl View {
             traffic,
             rates,
         }
+    }
+}
+
+fn health(seen: &Seen, now: Instant) -> HealthStatus {
+    HealthStatus {
+        state: word(seen.state).to_owned(),
+        since_seconds: seen.since.map(|since| now.saturating_duration_since(since).as_secs()),
+        reason: seen.reason.clone(),
+        weight: seen.weight,
     }
 }
 
@@ -212,7 +233,9 @@ impl std::ops::Add for Rates {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{Forward, Limits, Ports, Protocol, Scheduler, Timeouts, Unserved};
+    use crate::model::{
+        Forward, HealthPolicy, Limits, Ports, Protocol, Scheduler, Timeouts, Unserved, Watching,
+    };
     use crate::pool::{self, NextHop, NextHops};
     use director_ebpf::abi::{Reason, ServiceStats};
     use std::collections::BTreeMap;
@@ -233,6 +256,7 @@ mod tests {
             unserved: Unserved::Drop,
             sloppy: false,
             reals: vec![real(1, 5), real(2, 6), real(3, 7)],
+            health: HealthPolicy::default(),
         };
         let vip =
             |last| Vip { address: IpAddr::from([192, 0, 2, last]), prefix: 24, interface: "eth0".into() };
@@ -242,6 +266,7 @@ mod tests {
             services: vec![service],
             socket: PathBuf::new(),
             limits: Limits::default(),
+            watching: Watching::default(),
         }
     }
 
@@ -254,7 +279,8 @@ mod tests {
         view.overrides.set(key, 0);
         let hop = NextHop { mac: [2, 0, 0, 0, 0, 0xab], source_mac: [0; 6], ifindex: 2 };
         let hops = NextHops::from([(config.services[0].reals[0].address, hop)]);
-        view.desired = Arc::new(pool::desired(&config, &view.overrides, &hops));
+        let health = pool::Health::unknown(Instant::now());
+        view.desired = Arc::new(pool::desired(&config, &view.overrides, health, &hops));
         view.placements = vec![Some(Placement { id: 4, backends: vec![Some(7), Some(9), None] })];
         view.missing = vec![config.vips[1].clone()];
         assert_eq!(view.ids(), (vec![7, 9], vec![4]));
@@ -277,8 +303,14 @@ mod tests {
             ]),
             ..SweepReport::default()
         };
-        let around =
-            Surroundings { config_path: "x".into(), uptime: Duration::from_secs(9), places: 16, bytes: 640 };
+        let around = Surroundings {
+            config_path: "x".into(),
+            uptime: Duration::from_secs(9),
+            places: 16,
+            bytes: 640,
+            seen: HashMap::new(),
+            now: Instant::now(),
+        };
         let status = view.status(&measured, &sweep, around);
 
         assert_eq!(status.vips.iter().map(|vip| vip.held).collect::<Vec<_>>(), [true, false]);

@@ -12,6 +12,7 @@ mod error;
 mod flows;
 mod mapped;
 mod object;
+mod probes;
 mod trial;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -28,7 +29,8 @@ pub use counters::Counters;
 pub use error::Error;
 pub use flows::{Flow, FlowTable, Kind, State, SweepReport};
 pub use object::{LAB_OBJECT, OBJECT};
-pub use trial::{Outcome, Trial, Verdict};
+pub use probes::{Hook, ProbeCounts, Probes};
+pub use trial::{Direction, Outcome, Trial, Verdict};
 
 use crate::model::Limits;
 use crate::reconcile::{Observed, Units};

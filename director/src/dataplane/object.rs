@@ -255,17 +255,19 @@ pub fn take<T: TryFrom<Map, Error = MapError>>(ebpf: &mut Ebpf, name: &str) -> R
     Ok(T::try_from(ebpf.take_map(name).ok_or_else(|| missing(name))?)?)
 }
 
-fn missing(name: &str) -> Error {
+/// What is said where the object lacks a part.
+pub(super) fn missing(name: &str) -> Error {
     Error::Load(format!("the object has no {name}"))
 }
 
-fn load_error(error: EbpfError) -> Error {
+/// Why an object could not be loaded.
+pub(super) fn load_error(error: EbpfError) -> Error {
     let text = chain(&error);
     if text.contains("(os error 1)") { Error::Denied("loading the BPF program") } else { Error::Load(text) }
 }
 
 /// An error with all its causes, in one line each.
-fn chain(error: &dyn std::error::Error) -> String {
+pub(super) fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
     while let Some(cause) = source {

@@ -4,11 +4,13 @@
 use std::time::Duration;
 
 use aya::Ebpf;
-use aya::programs::{ProgramFd, TestRun, TestRunOptions, Xdp};
+use aya::programs::{ProgramFd, SchedClassifier, TestRun, TestRunOptions, Xdp};
+use director_ebpf::probe::names;
 
 use super::Dataplane;
 use super::error::Error;
 use super::object::{self, Own};
+use super::probes::Probes;
 
 /// What the program says of a packet (`enum xdp_action`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -93,5 +95,47 @@ impl Trial {
     fn program(&self) -> Result<&Xdp, Error> {
         let program = self.ebpf.program("director").ok_or_else(|| Error::Load("no program".into()))?;
         Ok(program.try_into()?)
+    }
+}
+
+/// Which of the probes' programs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Direction {
+    /// The one for what is sent, and the packet's mark.
+    Out(u32),
+    /// The one for what is received.
+    In,
+}
+
+impl Probes {
+    /// Runs a frame through one of the programs.
+    ///
+    /// # Errors
+    /// The kernel refuses: a frame below 14 bytes, or larger than a page less its overhead.
+    pub fn run(&self, direction: Direction, frame: &[u8]) -> Result<Outcome, Error> {
+        let (name, mark) = match direction {
+            Direction::Out(mark) => (names::OUT, mark),
+            Direction::In => (names::IN, 0),
+        };
+        let program = self.ebpf.program(name).ok_or_else(|| object::missing(name))?;
+        let program: &SchedClassifier = program.try_into()?;
+        // `struct __sk_buff` begins with length, kind and mark.
+        let mut context = [0u8; 12];
+        context[8..].copy_from_slice(&mark.to_ne_bytes());
+        let mut out = vec![0u8; frame.len() + 256];
+        let options = TestRunOptions {
+            data_in: Some(frame),
+            data_out: Some(&mut out),
+            ctx_in: Some(&context),
+            ..TestRunOptions::default()
+        };
+        let result = program.test_run(options)?;
+        out.truncate(result.data_size_out as usize);
+        let verdict = match result.return_value {
+            u32::MAX => Verdict::Pass,
+            2 => Verdict::Drop,
+            other => Verdict::Unknown(other),
+        };
+        Ok(Outcome { verdict, frame: out, duration: result.duration })
     }
 }

@@ -16,5 +16,5 @@ mod tables;
 mod tests;
 
 pub use plan::{Fallback, Placement, Plan, Problem, diff};
-pub use records::fnv1a;
+pub use records::{fnv1a, name_hash};
 pub use state::{MapOp, Observed, Units};

@@ -28,7 +28,7 @@ pub struct Plan {
 pub struct Placement {
     /// The service's id.
     pub id: u32,
-    /// The backends' ids, in the order of its real servers; `None` where there is no room for one.
+    /// The backends' ids, in the order of its real servers; `None` where it is out, or there is no room for it.
     pub backends: Vec<Option<u32>>,
 }
 
@@ -158,8 +158,11 @@ struct Steps {
 impl<F: Fn(u32) -> bool> Planner<'_, F> {
     /// Plans one service under its id.
     fn service(&mut self, service: &DesiredService, id: u32) -> Placement {
-        let backends: Vec<Option<u32>> =
-            service.reals.iter().map(|real| self.backend(service, id, real)).collect();
+        let backends: Vec<Option<u32>> = service
+            .reals
+            .iter()
+            .map(|real| if real.out { None } else { self.backend(service, id, real) })
+            .collect();
         let usable: Vec<Usable<'_>> = service
             .reals
             .iter()
@@ -172,7 +175,9 @@ impl<F: Fn(u32) -> bool> Planner<'_, F> {
         if self.observed.services.get(&id) != Some(&record) {
             self.steps.services.push(MapOp::WriteService { id, record });
         }
-        self.service_keys(service, id);
+        if !service.local {
+            self.service_keys(service, id);
+        }
         Placement { id, backends }
     }
 

@@ -50,6 +50,9 @@ pub(super) fn service_record(service: &DesiredService, units: &Units) -> abi::Se
     if service.sloppy {
         flags |= abi::service_flag::SLOPPY;
     }
+    if service.reset {
+        flags |= abi::service_flag::RESET;
+    }
     let (mut persist_prefix, mut persist_ticks) = (0, 0);
     if let Some(persistence) = service.persistence {
         flags |= abi::service_flag::PERSISTENT;
@@ -83,6 +86,11 @@ fn index_rule(scheduler: Scheduler) -> u8 {
         Scheduler::Sh => abi::index_rule::SOURCE_HASH,
         Scheduler::Dh => abi::index_rule::DEST_HASH,
     }
+}
+
+/// What a service's record has of its name.
+pub fn name_hash(name: &str) -> u64 {
+    fnv1a(name.as_bytes())
 }
 
 /// The number of a way of forwarding.

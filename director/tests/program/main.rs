@@ -1,5 +1,5 @@
-//! The XDP program under BPF_PROG_TEST_RUN: packets in, verdicts, packets and counters out. Root only; no interface is
-//! touched.
+//! The XDP program, and the probes' programs, under BPF_PROG_TEST_RUN: packets in, verdicts, packets and counters out. Root
+//! only; no interface is touched.
 
 mod direct;
 mod flood;
@@ -11,6 +11,7 @@ mod nat;
 mod packet;
 mod pass;
 mod persist;
+mod probes;
 mod race;
 mod random;
 mod refuse;

@@ -202,9 +202,11 @@ fn segments_of_no_flow() {
         for scheduler in
             [Scheduler::Rr, Scheduler::Wrr, Scheduler::Fo, Scheduler::Mh, Scheduler::Sh, Scheduler::Dh]
         {
-            for unserved in [Unserved::Drop, Unserved::Reject] {
+            for (unserved, resets) in
+                [(Unserved::Drop, false), (Unserved::Reject, false), (Unserved::Drop, true)]
+            {
                 let mut only = service(0, "192.0.2.1:80", Protocol::Tcp, forward, &["10.0.0.1"]);
-                (only.scheduler, only.unserved) = (scheduler, unserved);
+                (only.scheduler, only.unserved, only.reset) = (scheduler, unserved, resets);
                 let rig = Rig::new(vec![only]);
                 let routed = forward == Forward::Direct
                     && matches!(scheduler, Scheduler::Mh | Scheduler::Sh | Scheduler::Dh);
@@ -215,7 +217,7 @@ fn segments_of_no_flow() {
                         + u32::from(flags.contains('S'));
                     let fate = if routed {
                         Fate::sent((0, 0), &packet.via(&hop(0, 0)).frame()).and(Reason::FlowOrphanRouted)
-                    } else if unserved == Unserved::Drop || flags.contains('R') {
+                    } else if unserved == Unserved::Drop && !resets || flags.contains('R') {
                         Fate::dropped(Reason::DropNoFlow).service(0, |stats| stats.no_flow += 1)
                     } else {
                         let reset = if flags.contains('A') {
@@ -225,7 +227,11 @@ fn segments_of_no_flow() {
                         };
                         Fate::answered(Reason::RejectRst, &reset).service(0, |stats| stats.no_flow += 1)
                     };
-                    rig.expect(&format!("{forward} {scheduler} {unserved:?} {flags}"), &packet.frame(), fate);
+                    rig.expect(
+                        &format!("{forward} {scheduler} {unserved:?} {resets} {flags}"),
+                        &packet.frame(),
+                        fate,
+                    );
                 }
                 assert_eq!(rig.flows(), [], "an orphan is not filed");
             }

@@ -93,7 +93,7 @@ pub fn service(
             Ok(address) => (address, None),
             Err(_) => (crate::packet::at(text).ip(), Some(crate::packet::at(text).port())),
         };
-        DesiredReal { address, port, weight: 1, hop: Some(hop(nth, i)) }
+        DesiredReal { address, port, weight: 1, out: false, hop: Some(hop(nth, i)) }
     };
     DesiredService {
         name: format!("service-{nth}"),
@@ -106,6 +106,8 @@ pub fn service(
         timeouts: Timeouts::default(),
         unserved: Unserved::Drop,
         sloppy: false,
+        reset: false,
+        local: false,
         table_size: 251,
         reals: reals.iter().enumerate().map(real).collect(),
     }

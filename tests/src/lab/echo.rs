@@ -11,6 +11,9 @@ use rustix::event::{PollFd, PollFlags, poll};
 
 use super::host::Host;
 
+/// What both servers answer with `<host>:` and the address that they were asked at.
+pub const WHERE: &str = "where?";
+
 /// A UDP server that answers each datagram with `<host>:<payload>`, until it is dropped.
 #[derive(Debug)]
 pub struct UdpEcho {
@@ -61,7 +64,11 @@ fn serve_datagrams(name: &str, sockets: &[UdpSocket], stopped: &OwnedFd) {
         for (socket, _) in sockets.iter().zip(&ready).filter(|(_, ready)| **ready) {
             // An error here is an ICMP message about an earlier answer: the client has gone.
             if let Ok((length, client)) = socket.recv_from(&mut buffer) {
-                let _ = socket.send_to(&[&prefix, &buffer[..length]].concat(), client);
+                let asked = &buffer[..length];
+                let here =
+                    socket.local_addr().map_or_else(|error| error.to_string(), |at| at.ip().to_string());
+                let answer = if asked == WHERE.as_bytes() { here.as_bytes() } else { asked };
+                let _ = socket.send_to(&[&prefix, answer].concat(), client);
             }
         }
     }
@@ -114,8 +121,11 @@ fn accept(name: &str, listener: &TcpListener, open: &Mutex<Vec<TcpStream>>) {
 
 fn serve_lines(name: &str, mut stream: TcpStream) -> std::io::Result<()> {
     stream.set_nodelay(true)?;
+    let here = stream.local_addr()?.ip().to_canonical().to_string();
     for line in BufReader::new(stream.try_clone()?).lines() {
-        stream.write_all(format!("{name}:{}\n", line?).as_bytes())?;
+        let line = line?;
+        let answer = if line == WHERE { &here } else { &line };
+        stream.write_all(format!("{name}:{answer}\n").as_bytes())?;
     }
     // The clone that `open` keeps would hold the connection open.
     stream.shutdown(Shutdown::Both)

@@ -37,7 +37,7 @@ use anyhow::{Context, Result, anyhow};
 pub use builder::Builder;
 pub use config::{Config, Service};
 pub use daemon::{Daemon, director_binary};
-pub use echo::{TcpEcho, UdpEcho};
+pub use echo::{TcpEcho, UdpEcho, WHERE};
 pub use host::Host;
 pub(crate) use host::search_path;
 pub use namespaces::{hosts_of, remove, sweep_stale};

@@ -22,7 +22,7 @@ pub const BIG_BYTES: u64 = 64 << 20;
 /// Its name in the lab's directory.
 pub(super) const BIG_FILE: &str = "big";
 
-/// A running nginx. `/` answers with the host's name, `/health` with OK, `/big` with a large file, and a PUT to
+/// A running nginx. `/` answers with the host's name, `/health` with OK (unless it is made sick or slow), `/big` with a large file, and a PUT to
 /// `/upload/NAME` is kept. Every answer names the host in `X-Real`.
 #[derive(Debug)]
 pub struct Nginx {
@@ -50,6 +50,31 @@ impl Nginx {
     pub fn quit(mut self) -> Result<()> {
         self.process.signal(Signal::QUIT)?;
         self.process.wait(Duration::from_secs(10)).map(drop)
+    }
+
+    /// Makes `/health` answer with status 503, or well again.
+    pub fn set_sick(&self, sick: bool) -> Result<()> {
+        self.set("sick", sick)
+    }
+
+    /// Makes `/health` give one byte a second, or answer at once again.
+    pub fn set_slow(&self, slow: bool) -> Result<()> {
+        self.set("slow", slow)
+    }
+
+    fn set(&self, file: &str, there: bool) -> Result<()> {
+        let file = self.directory.join(file);
+        if there {
+            fs::write(file, "")?
+        } else {
+            fs::remove_file(file)?
+        }
+        Ok(())
+    }
+
+    /// Stops all its processes as they are: the kernel goes on to accept connections for them. Or lets them go on.
+    pub fn set_frozen(&self, frozen: bool) -> Result<()> {
+        self.process.signal_group(if frozen { Signal::STOP } else { Signal::CONT })
     }
 
     /// Where a file that was PUT to `/upload/NAME` is found.
@@ -98,7 +123,11 @@ http {{
 {listens}    server_name _;
     add_header X-Real {host} always;
     location = / {{ return 200 "{host}\n"; }}
-    location = /health {{ return 200 "OK\n"; }}
+    location = /health {{
+      if (-f {directory}/sick) {{ return 503 "sick\n"; }}
+      if (-f {directory}/slow) {{ set $limit_rate 1; }}
+      return 200 "OK, and well\n";
+    }}
     location = /big {{ alias {big}; }}
     location /upload/ {{
       root {directory};

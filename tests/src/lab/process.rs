@@ -50,6 +50,11 @@ impl Process {
         kill_process(self.os_pid(), signal).with_context(|| format!("cannot signal `{}`", self.label))
     }
 
+    /// Sends a signal to the process and its children.
+    pub fn signal_group(&self, signal: Signal) -> Result<()> {
+        kill_process_group(self.os_pid(), signal).with_context(|| format!("cannot signal `{}`", self.label))
+    }
+
     /// Waits for the process to end by itself.
     pub fn wait(&mut self, patience: Duration) -> Result<ExitStatus> {
         let what = format!("the end of `{}`", self.label);

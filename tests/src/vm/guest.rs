@@ -1,22 +1,23 @@
 //! What happens inside the machine: its first process makes the lab, and tells the host what held.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::CStr;
 use std::fmt::Display;
 use std::fs::{self, OpenOptions};
 use std::io::Read;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use director::dataplane::Probes;
 use rustix::mount::{MountFlags, mount};
 use rustix::system::{RebootCommand, init_module, reboot, uname};
 
 use super::initramfs::{DIRECTOR, MODULES};
 use super::{END, FAILED, HELD, KERNEL, MARK, kernel};
-use crate::clients::{Session, ask};
+use crate::clients::{Marked, Session, ask};
 use crate::lab::{Config, DIRECT_VIPS, Daemon, Lab, NAT_VIPS, Service};
 use crate::wait;
 
@@ -100,6 +101,8 @@ fn check_director(lab: &Lab, daemon: &mut Daemon) -> Result<()> {
         check_way(lab, way).context(way.name)?;
         tell(HELD, way.name);
     }
+    check_probes(lab).context("probes")?;
+    tell(HELD, "probes");
     check_restart(lab, daemon).context("restart")?;
     tell(HELD, "restart");
     daemon.cli_ok(&["stop", "--detach"]).context("detach")?;
@@ -154,6 +157,36 @@ fn check_way(lab: &Lab, way: &Way) -> Result<()> {
     let even = names.iter().all(|name| answers.get(*name).is_some_and(|count| fair.contains(count)));
     ensure!(even && answers.len() == names.len(), "{answers:?}");
     Ok(())
+}
+
+/// Marked sockets reach the VIPs at the real server that they are connected to, by whatever this kernel has for it.
+fn check_probes(lab: &Lab) -> Result<()> {
+    let director = lab.host("director");
+    let vips = DIRECT_VIPS.map(str::parse).into_iter().collect::<Result<BTreeSet<IpAddr>, _>>()?;
+    let eth0 = director.run(&["ip", "-o", "link", "show", "eth0"])?;
+    let eth0: u32 = eth0.split(':').next().context("no index")?.parse()?;
+    let attach = || {
+        let mut probes = Probes::open()?;
+        probes.set_vips(&vips)?;
+        probes.attach(&BTreeSet::from([eth0]))?;
+        Ok(probes)
+    };
+    let probes = director.within(attach)?;
+    println!("the probes' programs are attached by {:?}", probes.hook());
+    for real in lab.reals() {
+        for (vip, mark) in probes.marks() {
+            let v4 = vip.is_ipv4();
+            let (at, local) = if v4 { (real.v4(), director.v4()) } else { (real.v6(), director.v6()) };
+            let (socket, server) = (Marked { mark: *mark, local }, SocketAddr::new(at, PORT));
+            let answers = [socket.tcp(director, server)?, socket.udp(director, server)?];
+            let expected = format!("{}:{vip}", real.name());
+            ensure!(answers.iter().all(|answer| *answer == expected), "{answers:?} instead of {expected}");
+        }
+    }
+    director.within(move || {
+        drop(probes);
+        Ok(())
+    })
 }
 
 /// The daemon is killed and started again: connections go on meanwhile, new ones are made, and the new daemon takes

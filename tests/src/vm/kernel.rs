@@ -9,8 +9,8 @@ use anyhow::{Context, Result, bail, ensure};
 
 use crate::lab::output_of;
 
-/// What the lab needs that Debian's kernels have as modules, in the order to load them.
-pub const MODULES: [&str; 4] = ["llc", "stp", "bridge", "veth"];
+/// What the lab and the director need that Debian's kernels have as modules, in the order to load them.
+pub const MODULES: [&str; 6] = ["llc", "stp", "bridge", "veth", "sch_ingress", "cls_bpf"];
 
 /// A line of kernels in Debian 12's archive; what is between the two ends of a package's name counts up.
 #[derive(Clone, Copy, Debug)]
@@ -45,14 +45,16 @@ impl Kernel {
         let lock = File::create(cache.join("lock"))?;
         lock.lock()?;
         let directory = cache.join(series.name);
-        if !directory.is_dir() {
+        // One that was unpacked when the list of modules was shorter is fetched again.
+        let modules = MODULES.map(|name| directory.join(format!("{name}.ko"))).to_vec();
+        if !modules.iter().all(|module| module.exists()) {
             let fresh = cache.join(format!("{}.new", series.name));
             make_empty(&fresh)?;
             fetch(series, &fresh)
                 .with_context(|| format!("no kernel {} from Debian's archive", series.name))?;
+            make_empty(&directory)?;
             fs::rename(&fresh, &directory)?;
         }
-        let modules = MODULES.map(|name| directory.join(format!("{name}.ko"))).to_vec();
         Ok(Kernel { image: directory.join("vmlinux"), modules })
     }
 }

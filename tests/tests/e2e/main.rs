@@ -3,7 +3,9 @@
 mod affinity;
 mod farm;
 mod forwarding;
+mod health;
 mod hops;
 mod operator;
 mod restart;
 mod transfers;
+mod via;

@@ -3,6 +3,7 @@
 mod lab;
 mod packet;
 mod path;
+mod probes;
 mod report;
 mod scale;
 
@@ -18,7 +19,8 @@ use crate::project;
 #[command(after_help = "Examples:
   cargo xtask bench packet
   cargo xtask bench path
-  cargo xtask bench scale")]
+  cargo xtask bench scale
+  cargo xtask bench probes")]
 pub struct Arguments {
     #[command(subcommand)]
     bench: Bench,
@@ -32,6 +34,8 @@ enum Bench {
     Path(path::Arguments),
     /// A large configuration: its start, one change to it, its memory
     Scale(scale::Arguments),
+    /// Many health checks on one core: lateness, CPU, memory
+    Probes(probes::Arguments),
 }
 
 /// Runs a bench.
@@ -47,6 +51,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         Bench::Packet(arguments) => packet::run(arguments),
         Bench::Path(arguments) => path::run(arguments),
         Bench::Scale(arguments) => scale::run(arguments),
+        Bench::Probes(arguments) => probes::run(arguments),
     }
 }
 

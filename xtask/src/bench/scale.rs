@@ -8,7 +8,7 @@ use std::time::Instant;
 use ::tests::lab::{Config, DIRECT_VIPS, Daemon, Lab};
 use anyhow::{Context, Result, ensure};
 use director::dataplane::{Dataplane, Options};
-use director::pool::{self, NextHop, NextHops, Overrides};
+use director::pool::{self, Health, NextHop, NextHops, Overrides};
 use director::reconcile;
 use serde_json::{Value, json};
 
@@ -109,7 +109,7 @@ fn apply(dataplane: &mut Dataplane, config: &director::model::Config) -> Result<
     let hop = NextHop { mac: [2, 0, 0, 0, 0, 9], source_mac: [2, 0, 0, 0, 0, 1], ifindex: 1 };
     let reals = config.services.iter().flat_map(|service| &service.reals);
     let hops: NextHops = reals.map(|real| (real.address, hop)).collect();
-    let desired = pool::desired(config, &Overrides::default(), &hops);
+    let desired = pool::desired(config, &Overrides::default(), Health::unknown(Instant::now()), &hops);
     let plan = reconcile::diff(&dataplane.observe()?, &desired, &dataplane.units());
     ensure!(plan.problems.is_empty(), "{:?}", plan.problems);
     dataplane.apply(&plan.ops)?;

@@ -1,10 +1,10 @@
 //! What the demo shows.
 
 use std::net::SocketAddr;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use ::tests::clients::{Answers, Curl, Load, Session, fetch_from_port};
-use ::tests::lab::{DIRECT_VIPS, Daemon, Lab, NAT_VIPS};
+use ::tests::lab::{DIRECT_VIPS, Daemon, Lab, NAT_VIPS, Nginx};
 use anyhow::Result;
 
 use super::ECHO_PORT;
@@ -12,6 +12,9 @@ use super::story::Story;
 
 /// How long wrk's load lasts while something happens to the service.
 const LOAD: Duration = Duration::from_secs(4);
+
+/// How long a verdict may take at most.
+const PATIENCE: Duration = Duration::from_secs(15);
 
 /// Connections that stay open through it; round robin gives each real server as many.
 const SESSIONS: usize = 6;
@@ -109,6 +112,59 @@ impl Tale<'_> {
         let answers = self.curl(&url, 60)?;
         story.expect_spread(&answers, &[("real1", 20), ("real2", 20), ("real3", 20)], 6);
         Ok(())
+    }
+
+    /// Real servers leave and enter by their checks.
+    pub fn health(&self, story: &mut Story, nginx: &mut Vec<Nginx>) -> Result<()> {
+        let url = "http://192.0.2.10:8001/";
+        story.chapter("Health checks: a real server dies, and comes back");
+        story.say("Every half second the director asks each real server of this service for /health.");
+        let came = self.await_state(&["up", "up", "up"])?;
+        story.expect(came.is_some(), "all three are up");
+        story.say("nginx on real1 is killed.");
+        drop(nginx.remove(0));
+        match self.await_state(&["down", "up", "up"])? {
+            Some(after) => {
+                story.expect(true, &format!("it is out of the pool {} ms later", after.as_millis()))
+            }
+            None => story.expect(false, "it is still in the pool"),
+        }
+        let answers = self.curl(url, 60)?;
+        story.say("60 requests go to the others:");
+        story.expect_spread(&answers, &[("real1", 0), ("real2", 30), ("real3", 30)], 6);
+        story.say("It starts again.");
+        nginx.insert(0, self.lab.nginx("real1")?);
+        let back = self.await_state(&["up", "up", "up"])?;
+        story.expect(back.is_some(), "it is back by itself");
+
+        story.say("real2 loses the VIP on its loopback. Its nginx is as well as ever, but clients would wait in vain:");
+        let real2 = self.lab.host("real2");
+        real2.run(&["ip", "address", "del", "192.0.2.10/32", "dev", "lo"])?;
+        let found = self.await_state(&["up", "down", "up"])?;
+        story.expect(found.is_some(), "the check goes the way of clients' packets, and finds it out");
+        real2.run(&["ip", "address", "add", "192.0.2.10/32", "dev", "lo"])?;
+        let back = self.await_state(&["up", "up", "up"])?;
+        story.expect(back.is_some(), "with its VIP it is back");
+        story.say("director events:");
+        story.show(&self.director.cli_ok(&["events", "--service", "watched"])?);
+        Ok(())
+    }
+
+    /// How long it took until the watched real servers were in these states; nothing if they never were.
+    fn await_state(&self, states: &[&str]) -> Result<Option<Duration>> {
+        let start = Instant::now();
+        while start.elapsed() < PATIENCE {
+            let status = self.director.status()?;
+            let services = status["services"].as_array().map(Vec::as_slice).unwrap_or_default();
+            let watched = services.iter().find(|service| service["name"] == "watched");
+            let state =
+                |i: usize| watched.and_then(|service| service["reals"][i]["health"]["state"].as_str());
+            if states.iter().enumerate().all(|(i, wanted)| state(i) == Some(wanted)) {
+                return Ok(Some(start.elapsed()));
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        Ok(None)
     }
 
     fn curl(&self, url: &str, count: u32) -> Result<Answers> {

@@ -50,7 +50,7 @@ pub fn run(_: &Arguments) -> Result<()> {
 fn tell(story: &mut Story, binary: &std::path::Path) -> Result<()> {
     let lab = Lab::builder().build()?;
     remove_on_interrupt(lab.name())?;
-    let _nginx = lab.nginx_everywhere()?;
+    let mut nginx = lab.nginx_everywhere()?;
     let _echo = lab.reals().map(|real| lab.tcp_echo(real.name(), ECHO_PORT)).collect::<Result<Vec<_>>>()?;
     let director = lab.director_from(binary, config())?;
     director.await_reachable()?;
@@ -60,6 +60,7 @@ fn tell(story: &mut Story, binary: &std::path::Path) -> Result<()> {
     for service in chapters::SERVICES {
         tale.spread_and_drain(story, service)?;
     }
+    tale.health(story, &mut nginx)?;
     story.chapter("What the director says of it all");
     story.show(&director.cli_ok(&["status"])?);
     drop(director);
@@ -79,7 +80,9 @@ fn config() -> Config {
     let weighted = Service::tcp("weighted", vip, 8080).scheduler("wrr");
     let weighted =
         REALS.iter().zip([3, 2, 1]).fold(weighted, |one, (real, weight)| one.real(&lan(*real), weight));
+    let check = "{ type: http, request: /health, receive: \"^OK\", interval: 500ms, fast_interval: 200ms, timeout: 500ms }";
     Config::new()
+        .service(equal(Service::tcp("watched", vip, 8001), &lan).set("check", check))
         .service(equal(Service::tcp("web", vip, 80).ports(&both), &lan))
         .service(weighted)
         .service(equal(Service::tcp("hashed", vip, 8000).scheduler("mh"), &lan))
@@ -109,7 +112,11 @@ mod tests {
     #[test]
     fn the_configuration_has_every_service_of_the_story() {
         let yaml = config().yaml();
-        for name in chapters::SERVICES.map(|service| service.name).into_iter().chain(["weighted", "hashed"]) {
+        for name in chapters::SERVICES
+            .map(|service| service.name)
+            .into_iter()
+            .chain(["weighted", "hashed", "watched"])
+        {
             assert!(yaml.contains(&format!("- name: {name}\n")), "{name} in\n{yaml}");
         }
     }

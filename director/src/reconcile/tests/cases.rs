@@ -95,6 +95,33 @@ fn a_drained_backend_closes_after_the_table_turned_away_from_it() {
 }
 
 #[test]
+fn a_real_server_that_is_out_has_no_backend_until_it_is_back() {
+    let mut world = World::new(units());
+    let mut web = service("web", 10, &[80], vec![real(1, 1), real(2, 1)]);
+    world.settle(&desired(std::slice::from_ref(&web)));
+    web.reals[0].out = true;
+    let plan = world.settle(&desired(std::slice::from_ref(&web)));
+    assert_eq!(plan.placements[0].as_ref().unwrap().backends, [None, Some(2)]);
+    assert_eq!(world.observed.backends.keys().copied().collect::<Vec<_>>(), [2], "its flows end");
+    web.reals[0].out = false;
+    let plan = world.settle(&desired(&[web]));
+    assert!(plan.placements[0].as_ref().unwrap().backends.iter().all(Option::is_some));
+}
+
+#[test]
+fn a_local_service_leaves_its_packets_to_the_kernel() {
+    let mut world = World::new(units());
+    let mut web = service("web", 10, &[80], vec![real(1, 1)]);
+    world.settle(&desired(std::slice::from_ref(&web)));
+    web.local = true;
+    world.settle(&desired(std::slice::from_ref(&web)));
+    assert!(world.observed.keys.is_empty());
+    web.local = false;
+    world.settle(&desired(&[web]));
+    assert_eq!(world.observed.keys.len(), 1);
+}
+
+#[test]
 fn a_lost_next_hop_keeps_its_last_mac_without_use() {
     let mut world = World::new(units());
     let mut web = service("web", 10, &[80], vec![real(1, 1), real(2, 1)]);

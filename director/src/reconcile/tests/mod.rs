@@ -25,7 +25,13 @@ fn hop(n: u8) -> NextHop {
 }
 
 fn real(last: u8, weight: u16) -> DesiredReal {
-    DesiredReal { address: IpAddr::from([10, 0, 0, last]), port: None, weight, hop: Some(hop(last)) }
+    DesiredReal {
+        address: IpAddr::from([10, 0, 0, last]),
+        port: None,
+        weight,
+        out: false,
+        hop: Some(hop(last)),
+    }
 }
 
 fn service(name: &str, vip: u8, ports: &[u16], reals: Vec<DesiredReal>) -> DesiredService {
@@ -40,6 +46,8 @@ fn service(name: &str, vip: u8, ports: &[u16], reals: Vec<DesiredReal>) -> Desir
         timeouts: Timeouts::default(),
         unserved: Unserved::Drop,
         sloppy: false,
+        reset: false,
+        local: false,
         table_size: 61,
         reals,
     }
@@ -123,10 +131,16 @@ impl World {
             let record = &observed.services[&placement.id];
             assert_eq!(record.name_hash, fnv1a(service.name.as_bytes()));
             assert_eq!(record.vip, mapped(service.address));
-            keys.extend(service_keys(service).map(|key| (key, placement.id)));
+            if !service.local {
+                keys.extend(service_keys(service).map(|key| (key, placement.id)));
+            }
             let slots: BTreeSet<u32> =
                 table_range(record.table).map(|slot| self.slots[slot as usize]).collect();
             for (real, backend) in service.reals.iter().zip(&placement.backends) {
+                if real.out {
+                    assert_eq!(*backend, None);
+                    continue;
+                }
                 let id = backend.expect("there is room");
                 let backend = &observed.backends[&id];
                 assert_eq!(backend.addr, mapped(real.address));

@@ -3,12 +3,15 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::time::Instant;
 
 use anyhow::{Context, Result, ensure};
 use aya::programs::ProgramFd;
 use director::dataplane::{Counters, Dataplane, Options, Trial};
-use director::model::{Config, Forward, Limits, Ports, Real, Scheduler, Service, Timeouts, Unserved};
-use director::pool::{self, NextHop, NextHops, Overrides};
+use director::model::{
+    Config, Forward, HealthPolicy, Limits, Ports, Real, Scheduler, Service, Timeouts, Unserved, Watching,
+};
+use director::pool::{self, Health, NextHop, NextHops, Overrides};
 use director::reconcile;
 
 use super::kind::{self, Kind};
@@ -70,7 +73,8 @@ impl Scene {
         let pins = Pins::new();
         let options = Options { pins: pins.path().into(), limits: config.limits };
         let mut dataplane = Dataplane::open(&options)?;
-        let desired = pool::desired(&config, &Overrides::default(), &hops(&config));
+        let desired =
+            pool::desired(&config, &Overrides::default(), Health::unknown(Instant::now()), &hops(&config));
         let plan = reconcile::diff(&dataplane.observe()?, &desired, &dataplane.units());
         ensure!(plan.problems.is_empty(), "{} services do not fit: {:?}", services, plan.problems[0]);
         dataplane.apply(&plan.ops)?;
@@ -126,6 +130,7 @@ fn config(kind: Kind, services: u32, flows: u32) -> Config {
             keys: services,
             slots: Limits::default().slots,
         },
+        watching: Watching::default(),
     }
 }
 
@@ -144,6 +149,7 @@ fn service(kind: Kind, i: u32, reals: u32) -> Service {
         unserved: Unserved::Drop,
         sloppy: false,
         reals: (0..reals).map(real).collect(),
+        health: HealthPolicy::default(),
     }
 }
 

@@ -1,0 +1,118 @@
+//! Every YAML example of the guide and of README.md is accepted.
+
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+
+use super::parse;
+
+const DOCUMENTS: [(&str, &str); 6] = [
+    ("README.md", include_str!("../../../README.md")),
+    ("quick-start.md", include_str!("../../../docs/guide/quick-start.md")),
+    ("configuration.md", include_str!("../../../docs/guide/configuration.md")),
+    ("health-checks.md", include_str!("../../../docs/guide/health-checks.md")),
+    ("operations.md", include_str!("../../../docs/guide/operations.md")),
+    ("troubleshooting.md", include_str!("../../../docs/guide/troubleshooting.md")),
+];
+
+/// Where the examples have their files. They are not there when a test runs.
+const PLACES: [&str; 3] =
+    ["/etc/director/secrets/", "/etc/director/internal-ca.pem", "/usr/local/lib/director/"];
+/// Sections that stand beside `services`.
+const SECTIONS: [&str; 3] = ["probes", "maintenance_dir", "notify"];
+
+/// An example, and the line that it begins in.
+struct Example {
+    line: usize,
+    text: String,
+}
+
+fn examples(document: &str) -> Vec<Example> {
+    let mut found = Vec::new();
+    let mut open: Option<Example> = None;
+    for (i, line) in document.lines().enumerate() {
+        match (&mut open, line.trim_end()) {
+            (None, "```yaml") => open = Some(Example { line: i + 2, text: String::new() }),
+            (Some(_), "```") => found.extend(open.take()),
+            (Some(example), line) => example.text.extend([line, "\n"]),
+            (None, _) => {}
+        }
+    }
+    assert!(open.is_none(), "a block that does not end");
+    found
+}
+
+/// A whole configuration of what may be a part of one.
+fn whole(example: &str) -> String {
+    let first = example.split(':').next().unwrap_or_default();
+    if first == "interfaces" {
+        return example.to_owned();
+    }
+    let section = if SECTIONS.contains(&first) { example } else { "" };
+    let in_service = if section.is_empty() { example } else { "" };
+    let mut text = "interfaces: [eth0]\n\
+                    vips: [{ address: 192.0.2.10/24, interface: eth0 }]\n"
+        .to_owned();
+    text.push_str(section);
+    text.push_str(
+        "services:\n  - name: example\n    address: 192.0.2.10\n    port: 80\n    forward: direct\n",
+    );
+    text.push_str("    reals: [{ address: 192.0.2.21 }, { address: 192.0.2.22 }]\n");
+    in_service.lines().for_each(|line| text.extend(["    ", line, "\n"]));
+    text
+}
+
+/// Puts `file` where the example names one.
+fn with_file(example: &str, file: &Path) -> String {
+    let is_end = |letter: char| letter.is_whitespace() || ",}]\"'".contains(letter);
+    let replaced = |example: String, place: &&str| {
+        let mut parts = example.split(place);
+        let mut text = parts.next().unwrap_or_default().to_owned();
+        for part in parts {
+            text.push_str(&file.display().to_string());
+            text.push_str(&part[part.find(is_end).unwrap_or(part.len())..]);
+        }
+        text
+    };
+    PLACES.iter().fold(example.to_owned(), replaced)
+}
+
+#[test]
+fn the_examples_of_the_documentation_are_accepted() {
+    let file = std::env::temp_dir().join(format!("director-example-{}", std::process::id()));
+    std::fs::write(&file, "xyzzy\n").unwrap();
+    std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o755)).unwrap();
+    for (name, document) in DOCUMENTS {
+        for Example { line, text } in examples(document) {
+            let config = whole(&with_file(&text, &file));
+            if let Err(problems) = parse(&config) {
+                let problems: Vec<String> = problems.iter().map(ToString::to_string).collect();
+                panic!("{name}:{line}:\n{text}\n{}", problems.join("\n"));
+            }
+        }
+    }
+    std::fs::remove_file(&file).unwrap();
+}
+
+#[test]
+fn each_type_of_check_has_an_example() {
+    let guide = DOCUMENTS.iter().find(|(name, _)| *name == "health-checks.md").unwrap().1;
+    let all: String = examples(guide).into_iter().map(|example| example.text).collect();
+    let problems = parse(&whole("check: { type: nonsense }\n")).unwrap_err();
+    // "it is one of `on`, `off`, …"
+    let types = problems[0].hint.clone().unwrap();
+    let types: Vec<&str> = types.split('`').skip(1).step_by(2).collect();
+    assert!(types.len() > 20, "{types:?}");
+    for kind in types {
+        let alike = match kind {
+            "off" => "on",
+            "http" => "https",
+            "ldap" => "ldaps",
+            other => other,
+        };
+        assert!(all.contains(&format!("type: {alike}")), "{kind}");
+        assert!(
+            guide.lines().any(|line| line.starts_with("### ") && line.contains(&format!("`{kind}`"))),
+            "{kind}"
+        );
+    }
+}
