@@ -50,7 +50,8 @@ async fn a_check_that_is_given_up_leaves_nothing_open() {
         assert!(outcome.result.is_err());
         let mut said = Vec::new();
         let all = stream.read_to_end(&mut said);
-        tokio::time::timeout(PATIENCE, all).await.unwrap_or_else(|_| panic!("{check:?} is open")).unwrap();
+        // With a RST or without: it ends.
+        let _ = tokio::time::timeout(PATIENCE, all).await.unwrap_or_else(|_| panic!("{check:?} is open"));
     }
 }
 
