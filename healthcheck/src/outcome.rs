@@ -4,6 +4,8 @@ use std::fmt;
 use std::io;
 use std::time::Duration;
 
+use rustix::io::Errno;
+
 use tokio_rustls::rustls;
 
 /// What came of one probe.
@@ -142,7 +144,50 @@ impl From<&io::Error> for Failure {
             ConnectionReset | ConnectionAborted | BrokenPipe | UnexpectedEof => Failure::Closed,
             HostUnreachable => Failure::Unreachable("no route to host".into()),
             NetworkUnreachable => Failure::Unreachable("network unreachable".into()),
-            _ => Failure::Local(error.to_string()),
+            _ => match error.raw_os_error().map(Errno::from_raw_os_error) {
+                Some(errno) if OUR_OWN.contains(&errno) => Failure::Local(error.to_string()),
+                // An ICMP error, in general.
+                Some(_) => Failure::Unreachable(error.to_string()),
+                // A library that could make nothing of the answer.
+                None => Failure::Protocol(error.to_string()),
+            },
         }
+    }
+}
+
+/// Errors of the system that say nothing of the other end.
+const OUR_OWN: [Errno; 9] = [
+    Errno::MFILE,
+    Errno::NFILE,
+    Errno::NOBUFS,
+    Errno::NOMEM,
+    Errno::ADDRINUSE,
+    Errno::ADDRNOTAVAIL,
+    Errno::PERM,
+    Errno::AFNOSUPPORT,
+    Errno::INVAL,
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_faults_on_this_side_are_ours() {
+        for (errno, kind) in [
+            (Errno::MFILE, "local"),
+            (Errno::ADDRNOTAVAIL, "local"),
+            (Errno::CONNREFUSED, "refused"),
+            (Errno::HOSTUNREACH, "unreachable"),
+            (Errno::HOSTDOWN, "unreachable"),
+            (Errno::TIMEDOUT, "unreachable"),
+            // What an ICMPv6 "administratively prohibited" becomes.
+            (Errno::ACCESS, "unreachable"),
+            (Errno::CONNRESET, "closed"),
+        ] {
+            assert_eq!(Failure::from(io::Error::from(errno)).kind(), kind, "{errno}");
+        }
+        let garbage = io::Error::new(io::ErrorKind::InvalidData, "no such message");
+        assert_eq!(Failure::from(garbage), Failure::Protocol("no such message".into()));
     }
 }

@@ -86,7 +86,7 @@ pub fn beneath(error: &(dyn Error + 'static)) -> Option<Failure> {
 /// Other kinds are what libraries make of answers they do not understand.
 fn of_connection(kind: io::ErrorKind) -> Option<Failure> {
     match Failure::from(io::Error::from(kind)) {
-        Failure::Local(_) => None,
+        Failure::Local(_) | Failure::Protocol(_) => None,
         failure => Some(failure),
     }
 }

@@ -29,6 +29,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use director_ebpf::abi::ABI_VERSION;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
@@ -104,6 +105,7 @@ pub fn run(options: &Options) -> Result<(), Failed> {
 
 async fn live(options: &Options, config: Config) -> Result<()> {
     let started = Instant::now();
+    allow_many_files();
     let mut signals = Signals::new()?;
     let socket = config.socket.clone();
     if let Some(directory) = socket.parent() {
@@ -147,6 +149,14 @@ async fn live(options: &Options, config: Config) -> Result<()> {
     let core = core.await.context("the core task died")?;
     tasks.shutdown().await;
     end(core, &handle.worker, asked, &options.pins).await
+}
+
+/// Each probe has a socket, and more may run at a time than the usual 1,024 files of a process.
+fn allow_many_files() {
+    let limit = getrlimit(Resource::Nofile);
+    if let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit }) {
+        tracing::warn!(%error, "cannot raise the limit of open files");
+    }
 }
 
 /// Starts the core, and what it needs.

@@ -112,7 +112,7 @@ impl Board {
             let check = &mut entry.checks[*i];
             // What goes wrong on this side says nothing of the real server.
             if let Err(failure @ Failure::Local(_)) = &outcome.result {
-                check.said = failure.to_string();
+                check.said = one_line(&failure.to_string());
                 continue;
             }
             check.verdict.take(outcome.result.is_ok(), check.asked.limits);
@@ -121,7 +121,7 @@ impl Board {
                     check.weight = success.weight;
                     check.said = "passed".into();
                 }
-                Err(failure) => check.said = failure.to_string(),
+                Err(failure) => check.said = one_line(&failure.to_string()),
             }
             changes.extend(entry.judge(key, &self.maintenance, now));
         }
@@ -148,8 +148,10 @@ impl Board {
     pub fn standings(&self) -> Standings {
         let standing = |(key, entry): (&RealKey, &Entry)| {
             let maintenance = self.maintenance.of(key.address, entry.port).is_some();
-            let standing =
-                Standing { state: entry.state, back: entry.back, weight: entry.weight(), maintenance };
+            let (state, back, weight) = (entry.state, entry.back, entry.weight());
+            let failing = entry.checks.iter().any(|check| check.verdict.is_changing());
+            let suspect = state == State::Up && failing;
+            let standing = Standing { state, back, weight, maintenance, suspect };
             (key.clone(), standing)
         };
         self.entries.iter().map(standing).collect()
@@ -246,6 +248,11 @@ impl Entry {
     fn weight(&self) -> Option<u16> {
         self.checks.iter().filter_map(|check| check.weight).min()
     }
+}
+
+/// What a server said goes to logs and terminals: without control characters, and not without end.
+fn one_line(text: &str) -> String {
+    text.chars().take(300).map(|letter| if letter.is_control() { ' ' } else { letter }).collect()
 }
 
 fn port(subject: &Subject) -> u16 {

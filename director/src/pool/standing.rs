@@ -20,6 +20,8 @@ pub struct Standing {
     pub weight: Option<u16>,
     /// Somebody took it out on purpose.
     pub maintenance: bool,
+    /// It is up, but its last checks failed.
+    pub suspect: bool,
 }
 
 /// Real servers whose service has checks.
@@ -133,7 +135,7 @@ fn service_serving(
     before: Serving,
 ) -> Serving {
     let policy = &service.health;
-    let (mut all, mut up, mut down, mut unknown) = (0u32, 0u32, 0u32, 0u32);
+    let (mut all, mut up, mut down, mut suspect, mut unknown) = (0u32, 0u32, 0u32, 0u32, 0u32);
     for real in &service.reals {
         let key = RealKey::new(&service.name, real);
         let standing = standings.get(&key);
@@ -148,11 +150,14 @@ fn service_serving(
         all += 1;
         up += u32::from(is_in(service, standing));
         down += u32::from(is(State::Down));
+        suspect += u32::from(standing.is_some_and(|standing| standing.suspect));
         unknown += u32::from(is(State::Unknown) && !is_in(service, standing));
     }
     // With nobody left, a fallback serves better than the dead.
     let hopeless = up == 0 && policy.fallback.is_some();
-    let panic = !hopeless && policy.panic_threshold.is_some_and(|most| down * 100 > all * u32::from(most));
+    // Those that fail together are found out one after the other: the first ones must not be out before the others tell.
+    let would = if down > 0 { down + suspect } else { 0 };
+    let panic = !hopeless && policy.panic_threshold.is_some_and(|most| would * 100 > all * u32::from(most));
     // Those of whom nothing is known yet may be enough: the fallback does not begin for their sake, and does not end.
     let serves = match before.fallback {
         _ if panic => all,

@@ -279,7 +279,7 @@ fn watched(policy: HealthPolicy) -> Config {
 fn standings(states: &[State]) -> Standings {
     let one = |(i, state): (usize, &State)| {
         let key = key("web", &format!("10.0.0.{}", i + 1), None);
-        (key, Standing { state: *state, back: None, weight: None, maintenance: false })
+        (key, Standing { state: *state, back: None, weight: None, maintenance: false, suspect: false })
     };
     states.iter().enumerate().map(one).collect()
 }
@@ -378,6 +378,17 @@ fn panic_lets_nobody_out_of_maintenance_and_gives_way_to_a_fallback() {
             assert_eq!(parts(&config, &states, &serving), [(0, true), (10, false), (10, false)]);
         }
     }
+}
+
+#[test]
+fn panic_comes_before_the_first_is_out_where_all_fail_together() {
+    let config = watched(HealthPolicy { panic_threshold: Some(50), ..HealthPolicy::default() });
+    let mut states = standings(&[State::Down, State::Up, State::Up]);
+    for last in 2..=3 {
+        states.get_mut(&key("web", &format!("10.0.0.{last}"), None)).unwrap().suspect = true;
+    }
+    let serving = serving(&config, &Overrides::default(), &states, &HashMap::new());
+    assert_eq!(parts(&config, &states, &serving), [(10, false); 3]);
 }
 
 #[test]

@@ -357,6 +357,63 @@ fn mail_tells_of_changes_once() -> Result<()> {
 }
 
 #[test]
+fn nobody_is_taken_out_where_all_checks_fail_together() -> Result<()> {
+    let lab = Lab::builder().build()?;
+    let nginx = lab.nginx_everywhere()?;
+    let config = WAYS.into_iter().fold(Config::new(), |config, (name, vip, nat)| {
+        config.service(watched(name, vip, nat, &[1, 1, 1]).set("panic_threshold", "60"))
+    });
+    let director = lab.director(config)?;
+    await_states(&director, &["up", "up", "up"])?;
+    let mut loads = Vec::new();
+    for (name, vip, _) in WAYS {
+        let load = Load::new(&url(vip, 80), Duration::from_secs(4)).connections(4).threads(1);
+        loads.push((name, load.start(lab.client())?));
+    }
+    // The check is at fault: everything else is served as before.
+    nginx.iter().try_for_each(|nginx| nginx.set_sick(true))?;
+    await_states(&director, &["down", "down", "down"])?;
+    for (name, load) in loads {
+        load.finish()?.ensure_clean().context(name)?;
+    }
+    let told = events(&director)?;
+    ensure!(told.iter().any(|event| event["to"] == "panic"), "{told:?}");
+    // When one is left that is surely dead, it goes.
+    nginx[1..].iter().try_for_each(|nginx| nginx.set_sick(false))?;
+    await_states(&director, &["down", "up", "up"])?;
+    let answers = Curl::new(&url("192.0.2.10", 80), 9).run(lab.client())?;
+    ensure!(answers.failed == 0 && answers.of("real1") == 0, "{answers}");
+    Ok(())
+}
+
+#[test]
+fn a_command_gives_the_weight() -> Result<()> {
+    let lab = Lab::builder().build()?;
+    let _nginx = lab.nginx_everywhere()?;
+    let command = lab.directory().join("weigh");
+    // real1 weighs 1, the others 4; keepalived's way to say so is an exit status that is greater by two.
+    let script = "#!/bin/sh\n[ \"$VIP:$VPORT\" = 192.0.2.10:80 ] || exit 1\ncase $3 in *.21) exit 3;; *) exit 6;; esac\n";
+    fs::write(&command, script)?;
+    fs::set_permissions(&command, fs::Permissions::from_mode(0o755))?;
+    let check = format!(
+        "{{ type: external, command: {}, dynamic: true, interval: 300ms, fast_interval: 100ms }}",
+        command.display()
+    );
+    let service = web("web", "192.0.2.10", false, &[9, 9, 9]).scheduler("wrr").set("check", &check);
+    let director = lab.director(Config::new().service(service))?;
+    await_states(&director, &["up", "up", "up"])?;
+    wait::until("the weights", PATIENCE, || {
+        let answers = Curl::new(&url("192.0.2.10", 80), 36).run(lab.client())?;
+        Ok((answers.failed == 0 && (2..=8).contains(&answers.of("real1"))).then_some(()))
+    })?;
+    // The operator's word stays on top.
+    director.cli_ok(&["weight", "web", "192.0.2.21", "4"])?;
+    let answers = Curl::new(&url("192.0.2.10", 80), 36).run(lab.client())?;
+    ensure!(answers.failed == 0 && answers.of("real1") >= 10, "{answers}");
+    Ok(())
+}
+
+#[test]
 fn a_slow_start_begins_with_little() -> Result<()> {
     let lab = Lab::builder().build()?;
     let nginx = lab.nginx_everywhere()?;
