@@ -1,5 +1,6 @@
 //! The program's object: its maps made or found, its constants filled in.
 
+use std::mem::MaybeUninit;
 use std::path::{Path, PathBuf};
 
 use aya::maps::{Array, Map, MapData, MapError};
@@ -224,10 +225,27 @@ pub fn load(pins: &Path, shared: &Shared, own: Option<Own>) -> Result<Ebpf, Erro
 /// Loads one program of the object into the kernel.
 pub fn program<'a>(ebpf: &'a mut Ebpf, name: &str) -> Result<&'a mut Xdp, Error> {
     let program: &mut Xdp = ebpf.program_mut(name).ok_or_else(|| missing(name))?.try_into()?;
-    match program.load() {
+    match undisturbed(|| program.load()) {
         Ok(()) | Err(ProgramError::AlreadyLoaded) => Ok(program),
         Err(error) => Err(Error::Load(chain(&error))),
     }
+}
+
+/// Does something while no signal reaches this thread. The kernel gives up checking a program when one arrives (EAGAIN;
+/// kernel/bpf/verifier.c, `do_check`), and health checks that are commands end with SIGCHLD all the time.
+pub fn undisturbed<T>(job: impl FnOnce() -> T) -> T {
+    let (mut all, mut before) = (MaybeUninit::uninit(), MaybeUninit::uninit());
+    // SAFETY: `sigfillset` fills the set that is then read; `before` is only written here.
+    let blocked = unsafe {
+        libc::sigfillset(all.as_mut_ptr());
+        libc::pthread_sigmask(libc::SIG_BLOCK, all.as_ptr(), before.as_mut_ptr()) == 0
+    };
+    let done = job();
+    if blocked {
+        // SAFETY: the call above succeeded, and filled `before`.
+        unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, before.as_ptr(), std::ptr::null_mut()) };
+    }
+    done
 }
 
 /// Reads the clock.

@@ -92,7 +92,7 @@ impl Probes {
         let mut ebpf = EbpfLoader::new().load(OBJECT).map_err(object::load_error)?;
         for (name, _) in PROGRAMS {
             let program = program(&mut ebpf, name)?;
-            program.load().map_err(|error| Error::Load(object::chain(&error)))?;
+            object::undisturbed(|| program.load()).map_err(|error| Error::Load(object::chain(&error)))?;
         }
         let vips = object::take(&mut ebpf, names::VIPS)?;
         Ok(Probes { ebpf, hook, vips, marks: BTreeMap::new(), last: 0, attached: BTreeMap::new() })
