@@ -217,6 +217,37 @@ fn flows_of_a_dead_real_server_end_at_once() -> Result<()> {
 }
 
 #[test]
+fn flows_may_be_kept_and_the_directors_own_server_may_step_in() -> Result<()> {
+    let lab = Lab::builder().build()?;
+    let _echoes = farm::tcp_echoes(&lab, 7)?;
+    let _own = lab.nginx("director")?;
+    let down = lab.directory().join("down");
+    let check = format!("{{ type: file, path: {}, interval: 200ms, fast_interval: 100ms }}", down.display());
+    let config = WAYS.into_iter().fold(Config::new(), |config, (name, vip, nat)| {
+        let echo = with_reals(Service::tcp(&format!("{name}-echo"), vip, 7), vip, nat, &[1]);
+        let echo = echo.set("check", &check).set("on_down", "keep");
+        let web = web(name, vip, nat, &[1]).set("check", &check).set("fallback", "local");
+        config.service(echo).service(web)
+    });
+    let director = lab.director(config)?;
+    await_states(&director, &["up"])?;
+    let mut sessions = Vec::new();
+    for (name, vip, _) in WAYS {
+        sessions.push((name, Session::start(lab.client(), SocketAddr::new(vip.parse()?, 7))?));
+    }
+    fs::write(&down, "")?;
+    await_states(&director, &["down"])?;
+    for (name, vip, _) in WAYS {
+        let answers = Curl::new(&url(vip, 80), 4).run(lab.client())?;
+        ensure!(answers.failed == 0 && answers.of("director") == 4, "{name}: {answers}");
+    }
+    for (name, session) in sessions {
+        session.finish()?.ensure_whole().context(name)?;
+    }
+    Ok(())
+}
+
+#[test]
 fn nothing_flaps_and_no_restart_takes_anybody_out() -> Result<()> {
     let lab = Lab::builder().build()?;
     let _nginx = lab.nginx_everywhere()?;
