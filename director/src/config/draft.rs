@@ -217,11 +217,7 @@ fn fallback(reader: &mut Reader, tree: &Tree) -> Option<Option<Fallback>> {
         reader.error(fields.place, complaint.hint("write { address: 192.0.2.99 }, or `local`"));
     }
     let port = fields.value(reader, "port", |tree, label| values::whole(tree, label, 1..=65535));
-    let own_port = match port {
-        Given::Wrong => return None,
-        given => given.right().copied(),
-    };
-    Some(Some(Fallback::Real { address: *address.right()?, port: own_port }))
+    Some(Some(Fallback::Real { address: *address.right()?, port: port.optional()?.copied() }))
 }
 
 fn timeouts(reader: &mut Reader, fields: &Fields) -> TimeoutsDraft {

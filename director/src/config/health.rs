@@ -38,17 +38,14 @@ pub(super) fn policy(
     let checks = checks(reader, draft, defaults, around);
     let fallback = fallback(reader, draft, defaults, around);
     let on_down = on_down(draft)?.or(on_down(defaults)?).unwrap_or(otherwise.on_down);
-    let panic_threshold = draft.panic_threshold.or(&defaults.panic_threshold);
-    if matches!(panic_threshold, Given::Wrong) {
-        return None;
-    }
+    let panic_threshold = draft.panic_threshold.or(&defaults.panic_threshold).optional()?;
     Some(HealthPolicy {
         checks: checks?,
         on_down,
         quorum: settled(&draft.quorum, &defaults.quorum, otherwise.quorum)?,
         hysteresis: settled(&draft.hysteresis, &defaults.hysteresis, otherwise.hysteresis)?,
         slow_start: settled(&draft.slow_start, &defaults.slow_start, otherwise.slow_start)?,
-        panic_threshold: panic_threshold.right().copied(),
+        panic_threshold: panic_threshold.copied(),
         fallback: fallback?,
     })
 }
@@ -56,14 +53,9 @@ pub(super) fn policy(
 /// `on_down`, or what `quiescent` says of it, ldirectord's word: a quiescent real server has weight 0, and keeps its connections.
 /// Nothing where it is wrong; `Some(None)` where neither is given.
 fn on_down(draft: &Draft) -> Option<Option<OnDown>> {
-    let quiescent = match &draft.quiescent {
-        Given::Wrong => return None,
-        given => given.right().map(|quiescent| if *quiescent { OnDown::Keep } else { OnDown::Reset }),
-    };
-    match &draft.on_down {
-        Given::Wrong => None,
-        given => Some(given.right().copied().or(quiescent)),
-    }
+    let quiescent = draft.quiescent.optional()?;
+    let quiescent = quiescent.map(|quiescent| if *quiescent { OnDown::Keep } else { OnDown::Reset });
+    Some(draft.on_down.optional()?.copied().or(quiescent))
 }
 
 fn checks(reader: &mut Reader, draft: &Draft, defaults: &Draft, around: &Around) -> Option<Vec<CheckPlan>> {
@@ -137,7 +129,7 @@ fn plan(
         return None;
     }
     let via = settled(via, &Given::Absent, if through { Via::Vip } else { Via::Real })?;
-    let port = settled(&map(of(draft, base, |draft| &draft.port)), &Given::Absent, None)?;
+    let port = of(draft, base, |draft| &draft.port).optional()?.copied();
     let portless = matches!(around.ports?, PortSpec::Any) && port.is_none() && needs_port(&check);
     if portless {
         let complaint =
@@ -155,14 +147,6 @@ fn plan(
         limits,
         assume,
     })
-}
-
-fn map(given: &Given<u16>) -> Given<Option<u16>> {
-    match given {
-        Given::Absent => Given::Absent,
-        Given::Wrong => Given::Wrong,
-        Given::Right { place, value } => Given::Right { place: *place, value: Some(*value) },
-    }
 }
 
 /// Whether the check's packets go to the real server by sockets of ours.

@@ -155,6 +155,15 @@ impl<T> Given<T> {
         }
     }
 
+    /// What may be left out; `None` where it is wrong.
+    pub(super) fn optional(&self) -> Option<Option<&T>> {
+        match self {
+            Given::Absent => Some(None),
+            Given::Wrong => None,
+            Given::Right { value, .. } => Some(Some(value)),
+        }
+    }
+
     pub(super) fn place(&self) -> Option<Place> {
         match self {
             Given::Right { place, .. } => Some(*place),

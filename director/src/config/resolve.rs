@@ -330,11 +330,7 @@ fn each_port(ports: &PortSpec) -> impl Iterator<Item = u16> {
 
 /// The service's value, or `defaults`', or this version's; `None` where it is wrong.
 pub(super) fn settled<T: Copy>(own: &Given<T>, defaults: &Given<T>, otherwise: T) -> Option<T> {
-    match own.or(defaults) {
-        Given::Absent => Some(otherwise),
-        Given::Wrong => None,
-        Given::Right { value, .. } => Some(*value),
-    }
+    Some(own.or(defaults).optional()?.copied().unwrap_or(otherwise))
 }
 
 fn timeouts(draft: &Draft, defaults: &Draft) -> Option<Timeouts> {

@@ -12,7 +12,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use super::changes::{news, surroundings, unchecked};
 use super::health::Health;
-use super::inherited::Inherited;
+use super::inherited::{Inherited, Verdicts};
 use super::interfaces::Interfaces;
 use super::limits;
 use super::probes::{Way, Ways};
@@ -74,10 +74,8 @@ pub(super) struct Setup {
     /// Why next hops are not followed at the moment.
     pub(super) resolver: watch::Receiver<Option<String>>,
     pub(super) health: Arc<Health>,
-    /// Real servers that a predecessor had in the pool.
-    pub(super) in_pool: HashSet<RealKey>,
-    /// Whose fallback served under a predecessor.
-    pub(super) serving: HashMap<String, Serving>,
+    /// What a predecessor made of health.
+    pub(super) before: Verdicts,
 }
 
 /// The task's state.
@@ -92,6 +90,8 @@ pub(super) struct Core {
     serving: HashMap<String, Serving>,
     /// Changes of real servers' health.
     changes: watch::Receiver<u64>,
+    /// When the next step of a slow start is due.
+    step: Option<Instant>,
     /// How probes reach VIPs at real servers.
     way: Way,
     ways: Ways,
@@ -103,7 +103,8 @@ impl Core {
         let config = Arc::new(in_force(setup.config.clone(), &setup.units));
         let (view, _) = watch::channel(Arc::new(View::new(Arc::clone(&config), setup.units)));
         let (interfaces, problems) = (Interfaces::new(setup.worker.clone()), Problems::default());
-        let (serving, changes) = (std::mem::take(&mut setup.serving), setup.health.changes());
+        let Verdicts { in_pool, serving } = std::mem::take(&mut setup.before);
+        let changes = setup.health.changes();
         let mut core = Core {
             setup,
             config,
@@ -113,11 +114,11 @@ impl Core {
             problems,
             serving,
             changes,
+            step: None,
             way: Way::default(),
             ways: Ways::default(),
         };
         // Who served before goes on until checks say otherwise: a restart takes nobody out.
-        let in_pool = std::mem::take(&mut core.setup.in_pool);
         core.watch(&in_pool).await;
         let fresh = core.announce_addresses();
         // Attaching first: it puts this version's program over the maps that a predecessor filled.
@@ -147,7 +148,6 @@ impl Core {
         repair.reset();
         let mut settled = Instant::now();
         loop {
-            let step = pool::next_step(&self.config, &self.setup.health.standings(), Instant::now());
             tokio::select! {
                 request = requests.recv() => match request {
                     Some(Request::Reload(reply)) => drop(reply.send(self.reload().await)),
@@ -159,7 +159,7 @@ impl Core {
                     settled = Instant::now() + BETWEEN_HOPS;
                 }
                 Ok(()) = self.changes.changed() => self.follow(Why::Changed).await,
-                () = at(step) => self.follow(Why::Changed).await,
+                () = at(self.step) => self.follow(Why::Changed).await,
                 _ = repair.tick() => {
                     let (changed, problems) = self.interfaces.repair(&self.config.interfaces).await;
                     self.problems.interfaces = problems;
@@ -330,6 +330,7 @@ impl Core {
         let hops = self.inherited.merge(Instant::now(), &self.setup.hops.borrow_and_update());
         let standings = self.setup.health.standings();
         self.serve(&standings);
+        self.step = pool::next_step(&self.config, &standings, Instant::now());
         let desired = Arc::new(self.desired(&standings, &hops));
         let job = {
             let desired = Arc::clone(&desired);

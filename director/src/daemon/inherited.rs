@@ -4,11 +4,11 @@
 use std::collections::{HashMap, HashSet};
 use std::time::{Duration, Instant};
 
-use director_ebpf::abi::backend_flag;
+use director_ebpf::abi::{Addr, backend_flag};
 
-use crate::model::{Config, Fallback, OnDown, Ports, Protocol, Service, mapped, unmapped};
-use crate::pool::{NextHop, NextHops, RealKey, Serving};
-use crate::reconcile::{self, Observed};
+use crate::model::{Config, Fallback, OnDown, Real, mapped, unmapped};
+use crate::pool::{self, Health, NextHop, NextHops, Overrides, RealKey, Serving};
+use crate::reconcile::{self, Observed, fnv1a};
 
 /// How long they are believed; the resolver has an answer, or has none, long before.
 const BELIEVED_FOR: Duration = Duration::from_secs(30);
@@ -53,68 +53,55 @@ impl Inherited {
     }
 }
 
-/// Real servers of a configuration that a predecessor had in the pool.
-pub(super) fn in_pool(observed: &Observed, config: &Config) -> HashSet<RealKey> {
-    let mut known = HashSet::new();
-    for service in &config.services {
-        let (ids, _) = ids(observed, service);
-        for real in &service.reals {
-            let serves = |backend: &director_ebpf::abi::Backend| {
-                // A weight of 0 may mean that it is down, where those stay for their connections' sake.
-                let down = backend.weight == 0 && real.weight > 0 && service.health.on_down == OnDown::Keep;
-                let port_be = real.port.unwrap_or(0).to_be();
-                ids.contains(&backend.service)
-                    && backend.addr == mapped(real.address)
-                    && backend.port_be == port_be
-                    && !down
+/// What a predecessor made of health, as far as the maps show it.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Verdicts {
+    /// Real servers that it had in the pool.
+    pub(super) in_pool: HashSet<RealKey>,
+    /// Services whose fallback served.
+    pub(super) serving: HashMap<String, Serving>,
+}
+
+impl Verdicts {
+    /// Takes them from the maps, for the services of a configuration.
+    pub(super) fn new(observed: &Observed, config: &Config) -> Verdicts {
+        let mut weights: HashMap<(u32, Addr, u16), u16> = HashMap::new();
+        for backend in observed.backends.values() {
+            let weight = weights.entry((backend.service, backend.addr, backend.port_be)).or_default();
+            *weight = (*weight).max(backend.weight);
+        }
+        let names: HashSet<u64> = observed.services.values().map(|record| record.name_hash).collect();
+        // Only for its services' keys: nothing of it depends on health or next hops.
+        let unknown = Health::unknown(Instant::now());
+        let desired = pool::desired(config, &Overrides::default(), unknown, &NextHops::new());
+        let mut verdicts = Verdicts::default();
+        for (service, desired) in config.services.iter().zip(&desired.services) {
+            let ids: HashSet<u32> = reconcile::sharing_keys(observed, desired).collect();
+            let weight = |address, port: Option<u16>| {
+                let keys = ids.iter().map(|id| (*id, mapped(address), port.unwrap_or(0).to_be()));
+                keys.filter_map(|key| weights.get(&key)).max()
             };
-            if observed.backends.values().any(serves) {
-                known.insert(RealKey::new(&service.name, real));
+            // A weight of 0 may mean that it is down, where those stay for their connections' sake.
+            let stays = service.health.on_down == OnDown::Keep;
+            let was_in = |real: &&Real| {
+                weight(real.address, real.port)
+                    .is_some_and(|weight| *weight > 0 || real.weight == 0 || !stays)
+            };
+            let reals = service.reals.iter().filter(was_in).map(|real| RealKey::new(&service.name, real));
+            verdicts.in_pool.extend(reals);
+            let fallback = match service.health.fallback {
+                None => false,
+                // Its packets are the kernel's: no key leads to it, but it is there.
+                Some(Fallback::Local) => ids.is_empty() && names.contains(&fnv1a(service.name.as_bytes())),
+                Some(Fallback::Real { address, port }) => {
+                    weight(address, port).is_some_and(|weight| *weight > 0)
+                }
+            };
+            if fallback {
+                verdicts.serving.insert(service.name.clone(), Serving { fallback, panic: false });
             }
         }
-    }
-    known
-}
-
-/// What services made of their real servers' health under a predecessor, as far as it shows: whose fallback served.
-pub(super) fn serving(observed: &Observed, config: &Config) -> HashMap<String, Serving> {
-    let mut serving = HashMap::new();
-    for service in &config.services {
-        let (ids, known) = ids(observed, service);
-        let fallback = match service.health.fallback {
-            None => false,
-            // Its packets are the kernel's: no key leads to it, but it is there.
-            Some(Fallback::Local) => known && ids.is_empty(),
-            Some(Fallback::Real { address, port }) => observed.backends.values().any(|backend| {
-                let is_it = backend.addr == mapped(address) && backend.port_be == port.unwrap_or(0).to_be();
-                is_it && ids.contains(&backend.service) && backend.weight > 0
-            }),
-        };
-        if fallback {
-            serving.insert(service.name.clone(), Serving { fallback, panic: false });
-        }
-    }
-    serving
-}
-
-/// The ids that a service's keys lead to; and whether there is a record of its name at all.
-fn ids(observed: &Observed, service: &Service) -> (HashSet<u32>, bool) {
-    let at = |key: &director_ebpf::abi::ServiceKey| {
-        let named = match &service.ports {
-            Ports::Any => key.port_be == 0,
-            Ports::List(ports) => ports.contains(&u16::from_be(key.port_be)),
-        };
-        named && key.addr == mapped(service.address) && key.proto == proto(service.protocol)
-    };
-    let ids = observed.keys.iter().filter(|(key, _)| at(key)).map(|(_, id)| *id).collect();
-    let name = reconcile::name_hash(&service.name);
-    (ids, observed.services.values().any(|record| record.name_hash == name))
-}
-
-fn proto(protocol: Protocol) -> u8 {
-    match protocol {
-        Protocol::Tcp => director_ebpf::abi::proto::TCP,
-        Protocol::Udp => director_ebpf::abi::proto::UDP,
+        verdicts
     }
 }
 
@@ -175,5 +162,46 @@ mod tests {
         assert!(inherited.just_ended());
         inherited.merge(later, &NextHops::new());
         assert!(!inherited.just_ended());
+    }
+
+    #[test]
+    fn who_was_in_the_pool_and_whose_fallback_served_is_seen() {
+        let text = "\
+interfaces: [eth0]
+vips: [{ address: 192.0.2.1/24, interface: eth0 }]
+services:
+  - { name: web, address: 192.0.2.1, port: 80, forward: direct, check: { type: ping }, fallback: { address: 10.0.0.9 },
+      reals: [{ address: 10.0.0.1 }, { address: 10.0.0.2 }] }
+  - { name: own, address: 192.0.2.1, port: 81, forward: direct, check: { type: ping }, fallback: local,
+      reals: [{ address: 10.0.0.1 }] }
+";
+        let config = crate::config::parse(text).unwrap().config;
+        let hop = NextHop { mac: [2; 6], source_mac: [3; 6], ifindex: 2 };
+        let addresses = [1, 9].map(|last| IpAddr::from([10, 0, 0, last]));
+        let hops: NextHops = addresses.into_iter().map(|address| (address, hop)).collect();
+        let up = |name: &str| (name.to_owned(), Serving { fallback: true, panic: false });
+        let serving = HashMap::from([up("web"), up("own")]);
+        let standings = pool::Standings::new();
+        let health = Health { standings: &standings, serving: &serving, now: Instant::now() };
+        let mut desired = pool::desired(&config, &Overrides::default(), health, &hops);
+        desired.services[0].reals[0].out = false;
+        let limits = crate::model::Limits::default();
+        let units = crate::reconcile::Units { tick: Duration::from_secs(1), limits };
+        let mut observed = Observed::default();
+        for op in reconcile::diff(&observed, &desired, &units).ops {
+            match op {
+                crate::reconcile::MapOp::WriteBackend { id, record } => {
+                    observed.backends.extend([(id, record)])
+                }
+                crate::reconcile::MapOp::WriteService { id, record } => {
+                    observed.services.extend([(id, record)])
+                }
+                crate::reconcile::MapOp::PutKey { key, id } => observed.keys.extend([(key, id)]),
+                _ => {}
+            }
+        }
+        let first = RealKey::new("web", &config.services[0].reals[0]);
+        let verdicts = Verdicts { in_pool: HashSet::from([first]), serving };
+        assert_eq!(Verdicts::new(&observed, &config), verdicts);
     }
 }

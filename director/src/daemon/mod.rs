@@ -47,7 +47,7 @@ use crate::takeover;
 use events::Events;
 use handle::Handle;
 use health::Health;
-use inherited::Inherited;
+use inherited::{Inherited, Verdicts};
 use lock::Lock;
 use saved::Saved;
 use worker::Worker;
@@ -173,8 +173,7 @@ async fn bring_up(
     let (down, resolver) = watch::channel(None);
     tasks.spawn(resolve(wanted_seen, avoid_seen, known, down));
     let state_file = saved::state_file(&config.socket);
-    let in_pool = inherited::in_pool(&opened.observed, &config);
-    let serving = inherited::serving(&opened.observed, &config);
+    let before = Verdicts::new(&opened.observed, &config);
     let (events, untold) = Events::new();
     let health = Arc::new(Health::new(Arc::new(events)));
     tasks.spawn(Arc::clone(&health).run());
@@ -192,8 +191,7 @@ async fn bring_up(
         avoid,
         resolver,
         health,
-        in_pool,
-        serving,
+        before,
     };
     Core::start(setup, Inherited::new(Instant::now(), &opened.observed)).await
 }

@@ -42,7 +42,10 @@ pub(super) fn claim_services(observed: &Observed, desired: &Desired) -> Vec<Opti
 }
 
 /// Observed services that one of the desired one's keys leads to, in the keys' order (with repeats).
-fn sharing_keys<'a>(observed: &'a Observed, service: &'a DesiredService) -> impl Iterator<Item = u32> + 'a {
+pub fn sharing_keys<'a>(
+    observed: &'a Observed,
+    service: &'a DesiredService,
+) -> impl Iterator<Item = u32> + 'a {
     service_keys(service).filter_map(|key| {
         let id = *observed.keys.get(&key)?;
         is_at(observed.services.get(&id)?, service).then_some(id)

@@ -15,6 +15,7 @@ mod tables;
 #[cfg(test)]
 mod tests;
 
+pub use identity::sharing_keys;
 pub use plan::{Fallback, Placement, Plan, Problem, diff};
-pub use records::{fnv1a, name_hash};
+pub use records::fnv1a;
 pub use state::{MapOp, Observed, Units};

@@ -88,11 +88,6 @@ fn index_rule(scheduler: Scheduler) -> u8 {
     }
 }
 
-/// What a service's record has of its name.
-pub fn name_hash(name: &str) -> u64 {
-    fnv1a(name.as_bytes())
-}
-
 /// The number of a way of forwarding.
 pub(super) fn forward_number(forward: Forward) -> u8 {
     match forward {

@@ -4,7 +4,7 @@ use director::dataplane::{State, Verdict};
 use director::model::{Forward, Protocol, Scheduler};
 use director_ebpf::abi::Reason;
 
-use crate::packet::{Packet, at, tcp, udp};
+use crate::packet::{Packet, at, segment, tcp, udp};
 use crate::rig::{Fate, Rig, hop, service};
 
 const REALS: [&str; 3] = ["10.0.0.1", "10.0.0.2", "10.0.0.3"];
@@ -14,12 +14,6 @@ fn rig(forward: Forward) -> Rig {
         service(0, "192.0.2.1:80", Protocol::Tcp, forward, &REALS),
         service(1, "192.0.2.1:53", Protocol::Udp, forward, &REALS),
     ])
-}
-
-fn segment(client: u16, flags: &str) -> Vec<u8> {
-    let mut packet = tcp(at("198.51.100.7:0"), at("192.0.2.1:80"), flags, b"");
-    packet.from.set_port(client);
-    packet.frame()
 }
 
 fn datagram(client: u16) -> Vec<u8> {

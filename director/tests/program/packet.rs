@@ -98,6 +98,13 @@ pub fn udp(from: SocketAddr, to: SocketAddr, payload: &[u8]) -> Packet {
     packet(from, to, Upper::Udp { checksum: true }, payload)
 }
 
+/// A client's segment to 192.0.2.1:80, from this port.
+pub fn segment(port: u16, flags: &str) -> Vec<u8> {
+    let mut packet = tcp(at("198.51.100.7:0"), at("192.0.2.1:80"), flags, b"");
+    packet.from.set_port(port);
+    packet.frame()
+}
+
 /// A packet of another protocol.
 pub fn other(from: SocketAddr, to: SocketAddr, protocol: u8, payload: &[u8]) -> Packet {
     packet(from, to, Upper::Other(IpNumber(protocol), payload.to_vec()), &[])

@@ -5,7 +5,7 @@ use director::model::{Forward, Limits, Persistence, Protocol, Scheduler, Unserve
 use director_ebpf::abi::Reason;
 use std::time::Duration;
 
-use crate::packet::{Packet, at, tcp, udp};
+use crate::packet::{Packet, at, segment, tcp, udp};
 use crate::rig::{Fate, LIMITS, Rig, hop, service};
 
 /// Four places in all.
@@ -14,12 +14,6 @@ const ONE_SET: Limits = Limits { flows: 2, ..LIMITS };
 fn tiny(protocol: Protocol, forward: Forward) -> Rig {
     let reals = ["10.0.0.1", "10.0.0.2", "10.0.0.3", "10.0.0.4"];
     Rig::sized(ONE_SET, vec![service(0, "192.0.2.1:80", protocol, forward, &reals)])
-}
-
-fn segment(port: u16, flags: &str) -> Vec<u8> {
-    let mut packet = tcp(at("198.51.100.7:0"), at("192.0.2.1:80"), flags, b"");
-    packet.from.set_port(port);
-    packet.frame()
 }
 
 fn datagram(port: u16) -> Vec<u8> {
