@@ -1,5 +1,7 @@
 //! The words of the field as types: what a configuration means once it has been checked. No I/O, no clock.
 
+pub mod heartbeat;
+
 use std::fmt;
 use std::net::{IpAddr, Ipv6Addr};
 use std::path::PathBuf;
@@ -22,6 +24,8 @@ pub struct Config {
     pub limits: Limits,
     /// How health checks are run.
     pub watching: Watching,
+    /// The cluster that this director is one of; none: it is alone, and holds its VIPs always.
+    pub heartbeat: Option<heartbeat::Heartbeat>,
 }
 
 /// Sizes of the data plane's tables. They take effect when the tables are created: at the first start, or after

@@ -89,6 +89,7 @@ pub(super) fn config(reader: &mut Reader, tree: &Tree) -> Option<Config> {
         socket: socket?,
         limits: bounds.limits,
         watching: watching?,
+        heartbeat: None,
     })
 }
 

@@ -66,6 +66,7 @@ mod tests {
             socket: "/run/director.sock".into(),
             limits: Limits::default(),
             watching: Watching::default(),
+            heartbeat: None,
         }
     }
 

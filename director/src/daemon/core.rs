@@ -513,6 +513,7 @@ mod tests {
             socket: PathBuf::new(),
             limits: Limits { slots: 16, ..Limits::default() },
             watching: crate::model::Watching::default(),
+            heartbeat: None,
         };
         assert_eq!(in_force(config, &units).limits, Limits::default());
     }

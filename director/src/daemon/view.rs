@@ -267,6 +267,7 @@ mod tests {
             socket: PathBuf::new(),
             limits: Limits::default(),
             watching: Watching::default(),
+            heartbeat: None,
         }
     }
 

@@ -42,6 +42,7 @@ fn config(services: Vec<Service>) -> Config {
         socket: "/run/director.sock".into(),
         limits: Limits::default(),
         watching: Watching::default(),
+        heartbeat: None,
     }
 }
 

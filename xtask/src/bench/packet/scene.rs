@@ -131,6 +131,7 @@ fn config(kind: Kind, services: u32, flows: u32) -> Config {
             slots: Limits::default().slots,
         },
         watching: Watching::default(),
+        heartbeat: None,
     }
 }
 
