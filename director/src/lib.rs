@@ -10,6 +10,7 @@ pub mod heartbeat;
 pub mod model;
 pub mod neighbours;
 pub mod pool;
+pub mod realtime;
 pub mod reconcile;
 pub mod slots;
 pub mod takeover;

@@ -97,6 +97,8 @@ pub struct GroupBeat {
     pub reluctant: bool,
     /// How well off it is.
     pub standing: Standing,
+    /// What its configuration says of it for this group: the greater comes first, where nothing else decides.
+    pub preference: u16,
     /// Whom it would have as owner, and of which term; with a quorum, it promises to have no other for a while.
     pub vote: Option<(Key, u64)>,
     /// Who shall have the group after it; only of one that is [`Role::Yielding`].
