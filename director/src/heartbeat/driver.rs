@@ -54,10 +54,13 @@ pub struct Setup {
     pub witnesses: u8,
 }
 
+/// Takes every group's name, role and number of announcements.
+pub type ShowRoles = dyn FnMut(&[(String, Role, u64)]) + Send;
+
 /// Where it hands on what it decides. None of these may wait.
 pub struct Outlets {
-    /// Called with every group's name, role and number of announcements, when one of them changed.
-    pub roles: Box<dyn FnMut(&[(String, Role, u64)]) + Send>,
+    /// Called when one of them changed.
+    pub roles: Box<ShowRoles>,
     /// Called with a group's number and its lease: often.
     pub lease: Box<dyn Fn(usize, Lease) + Send>,
     /// What happened, for people.
@@ -351,7 +354,8 @@ impl Thread {
         if now >= self.next_report {
             self.next_report = now + REPORT_EVERY;
             let links: Vec<_> = (0..self.links.count()).map(|link| self.links.status(link)).collect();
-            let mut report = Cluster::new(&self.machine, &links, self.setup.witnesses, self.setup.config, now);
+            let mut report =
+                Cluster::new(&self.machine, &links, self.setup.witnesses, self.setup.config, now);
             report.late = Lateness::new(&self.late);
             self.outlets.report.send_replace(Arc::new(report));
         }

@@ -284,9 +284,7 @@ fn contest(view: &View) -> Option<Decision> {
     owners.peek()?;
     let stays = |other: &&Contender| other.deaf || merit(other) > merit(&view.me);
     Some(match owners.find(stays) {
-        Some(other) if other.deaf => {
-            Decision::Become(Role::Standby, Why::DeafOwner(other.name.to_owned()))
-        }
+        Some(other) if other.deaf => Decision::Become(Role::Standby, Why::DeafOwner(other.name.to_owned())),
         Some(other) => Decision::Become(Role::Standby, Why::OtherOwner(other.name.to_owned())),
         None => Decision::Contested,
     })
@@ -319,25 +317,27 @@ fn failback_delay(failback: Failback) -> Duration {
     }
 }
 
+/// Eligible, not reluctant, well off.
+type Worth = (bool, bool, Standing);
+/// What only breaks ties: no two names are equal.
+type Tie<'a> = (u16, Reverse<&'a str>);
+
 /// What an owner gives way to in any case.
-fn worth(contender: &Contender) -> (bool, bool, Standing) {
+fn worth(contender: &Contender) -> Worth {
     (contender.eligible, !contender.reluctant, contender.standing)
 }
 
 /// The whole order: no two directors are equal.
-fn merit<'a>(contender: &Contender<'a>) -> ((bool, bool, Standing), (u16, Reverse<&'a str>)) {
+fn merit<'a>(contender: &Contender<'a>) -> (Worth, Tie<'a>) {
     (worth(contender), merit_of_name(contender))
 }
 
 /// The order for a group that nobody holds: where groups are spread, the place in `prefer` comes first, then who holds fewer.
-fn merit_for_orphan<'a>(
-    contender: &Contender<'a>,
-    spread: bool,
-) -> ((bool, bool, Standing), u16, Reverse<usize>, (u16, Reverse<&'a str>)) {
+fn merit_for_orphan<'a>(contender: &Contender<'a>, spread: bool) -> (Worth, u16, Reverse<usize>, Tie<'a>) {
     let (place, load) = if spread { (contender.preference >> 8, contender.load) } else { (0, 0) };
     (worth(contender), place, Reverse(load), merit_of_name(contender))
 }
 
-fn merit_of_name<'a>(contender: &Contender<'a>) -> (u16, Reverse<&'a str>) {
+fn merit_of_name<'a>(contender: &Contender<'a>) -> Tie<'a> {
     (contender.preference, Reverse(contender.name))
 }

@@ -55,10 +55,19 @@ impl Machine {
     /// of its configuration.
     pub fn new(settings: Settings, incarnation: u64, links: usize, config: u64, now: Moment) -> Machine {
         let peers: Vec<String> = settings.peers.iter().map(|peer| peer.name.clone()).collect();
-        let sessions =
-            Sessions::new(&settings.me.name, incarnation, &peers, links, settings.dead_after);
+        let sessions = Sessions::new(&settings.me.name, incarnation, &peers, links, settings.dead_after);
         let node = Node::new(settings, now);
-        Machine { node, sessions, config, incarnation, sent: None, next_beat: now, urgent: false, untold: Vec::new(), announced: 0 }
+        Machine {
+            node,
+            sessions,
+            config,
+            incarnation,
+            sent: None,
+            next_beat: now,
+            urgent: false,
+            untold: Vec::new(),
+            announced: 0,
+        }
     }
 
     /// Goes by another configuration from now on.
@@ -112,9 +121,11 @@ impl Machine {
 
     /// Decides, and sends if it is time to.
     pub fn turn(&mut self, now: Moment) -> Turn {
-        let votes: Vec<_> = self.node.groups.iter().map(|group| group.vote.map(|vote| (vote.to, vote.term))).collect();
+        let votes: Vec<_> =
+            self.node.groups.iter().map(|group| group.vote.map(|vote| (vote.to, vote.term))).collect();
         let moved = self.node.turn(now);
-        let voted = self.node.groups.iter().map(|group| group.vote.map(|vote| (vote.to, vote.term))).ne(votes);
+        let voted =
+            self.node.groups.iter().map(|group| group.vote.map(|vote| (vote.to, vote.term))).ne(votes);
         let due = now >= self.next_beat;
         if !due && !self.urgent && moved.is_empty() && !voted {
             return Turn::default();

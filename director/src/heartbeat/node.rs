@@ -268,7 +268,12 @@ impl Node {
     ///
     /// # Errors
     /// Why it cannot be.
-    pub fn hand_over(&mut self, now: Moment, name: &str, to: Option<&str>) -> Result<(String, Moved), Refusal> {
+    pub fn hand_over(
+        &mut self,
+        now: Moment,
+        name: &str,
+        to: Option<&str>,
+    ) -> Result<(String, Moved), Refusal> {
         let Some(i) = self.groups.iter().position(|group| group.settings.name == name) else {
             let known: Vec<&str> = self.groups.iter().map(|group| &*group.settings.name).collect();
             return Err(Refusal::NoGroup(name.to_owned(), known.join(", ")));
@@ -347,7 +352,8 @@ impl Node {
 
     /// When something may be due that no message announces: a director's death, the end of a wait.
     pub fn next(&self, now: Moment) -> Option<Moment> {
-        let deaths = self.others.iter().filter_map(|other| other.heard).map(|heard| heard + self.settings.dead_after);
+        let deaths =
+            self.others.iter().filter_map(|other| other.heard).map(|heard| heard + self.settings.dead_after);
         let waits = [self.listens_until, self.votes_from];
         let votes = self.groups.iter().filter_map(|group| group.vote).map(|vote| vote.until);
         // Only after a moment is something over.
@@ -420,7 +426,14 @@ impl Node {
 
 impl Other {
     fn new(peer: &Peer, now: Moment) -> Other {
-        Other { peer: peer.clone(), heard: None, since: now, hears_us: None, acked: None, beat: Beat::default() }
+        Other {
+            peer: peer.clone(),
+            heard: None,
+            since: now,
+            hears_us: None,
+            acked: None,
+            beat: Beat::default(),
+        }
     }
 
     pub(super) fn is_alive(&self, now: Moment, dead_after: Duration) -> bool {

@@ -57,8 +57,12 @@ impl Settings {
     pub fn new(heartbeat: &Heartbeat, me: &str) -> Option<Settings> {
         let peer = |name: &str| Peer { name: name.to_owned(), key: Key::of(name) };
         let own = heartbeat.directors.iter().find(|member| member.name == me)?;
-        let mut peers: Vec<Peer> =
-            heartbeat.directors.iter().filter(|other| other.name != me).map(|other| peer(&other.name)).collect();
+        let mut peers: Vec<Peer> = heartbeat
+            .directors
+            .iter()
+            .filter(|other| other.name != me)
+            .map(|other| peer(&other.name))
+            .collect();
         peers.sort_by(|a, b| a.name.cmp(&b.name));
         // Where groups are spread, the highest priority must not draw all of them to itself.
         let priority = if heartbeat.balance.is_some() { 0 } else { own.priority };

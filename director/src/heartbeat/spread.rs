@@ -13,9 +13,9 @@ use crate::model::heartbeat::Balance;
 /// How many groups a director holds; those that are being given to it count.
 pub(super) fn load(node: &Node, now: Moment, key: Key) -> usize {
     let ours = node.groups.iter().map(|group| (node.settings.me.key, group.role, group.heir));
-    let theirs = node.alive(now).flat_map(|other| {
-        other.beat.groups.iter().map(|beat| (other.peer.key, beat.role, beat.heir))
-    });
+    let theirs = node
+        .alive(now)
+        .flat_map(|other| other.beat.groups.iter().map(|beat| (other.peer.key, beat.role, beat.heir)));
     let holder = |(holder, role, heir): (Key, Role, Option<Key>)| match role {
         Role::Active => Some(holder),
         Role::Yielding => heir,
@@ -32,7 +32,8 @@ pub(super) fn shed(node: &Node, now: Moment, balance: Balance) -> Option<(usize,
         mature.map(|other| (load(node, now, other.peer.key), &*other.peer.name, other.peer.key)).collect();
     let mine = load(node, now, me.key);
     // Of several that hold most, the one whose name sorts first gives.
-    let gives_first = |(load, name, _): &(usize, &str, Key)| (*load, Reverse(*name)) < (mine, Reverse(&*me.name));
+    let gives_first =
+        |(load, name, _): &(usize, &str, Key)| (*load, Reverse(*name)) < (mine, Reverse(&*me.name));
     if !others.iter().all(gives_first) {
         return None;
     }
@@ -44,7 +45,8 @@ pub(super) fn shed(node: &Node, now: Moment, balance: Balance) -> Option<(usize,
         let group = &node.groups[*i];
         let there = node.others.iter().find(|other| other.peer.key == *heir)?.of(group.settings.key)?;
         // Not one that is meant to be here, and none to where it would be worse off.
-        let as_well = (there.eligible, !there.reluctant, there.standing) >= (true, true, node.standing(group));
+        let as_well =
+            (there.eligible, !there.reluctant, there.standing) >= (true, true, node.standing(group));
         let not_preferred = there.preference >= group.settings.preference;
         (group.role == Role::Active && as_well && not_preferred).then_some(())
     };

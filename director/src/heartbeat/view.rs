@@ -111,7 +111,9 @@ impl Node {
         let me = self.settings.me.key;
         let own = group.vote.filter(|vote| vote.until > now);
         if !matches!(group.role, Role::Candidate | Role::Active) {
-            return Backing::TooFew { free: now >= self.votes_from() && own.is_none_or(|vote| vote.to == me) };
+            return Backing::TooFew {
+                free: now >= self.votes_from() && own.is_none_or(|vote| vote.to == me),
+            };
         }
         let promised = self.others.iter().filter(|other| {
             other.of(group.settings.key).is_some_and(|beat| beat.vote == Some((me, group.term)))

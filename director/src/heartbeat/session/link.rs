@@ -177,7 +177,8 @@ impl Window {
     pub(super) fn see(&mut self, sequence: u64) -> bool {
         match sequence.checked_sub(self.newest) {
             Some(ahead @ 1..) => {
-                self.bits = u32::try_from(ahead).ok().and_then(|ahead| self.bits.checked_shl(ahead)).unwrap_or(0) | 1;
+                self.bits =
+                    u32::try_from(ahead).ok().and_then(|ahead| self.bits.checked_shl(ahead)).unwrap_or(0) | 1;
                 self.newest = sequence;
                 true
             }

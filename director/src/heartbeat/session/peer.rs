@@ -62,7 +62,8 @@ impl Peer {
             link.begin_run(before, message.sequence);
         }
         let incarnation = message.incarnation;
-        self.run = Some(Run { incarnation, heard: now, lists_me: false, acked: None, came: Window::default() });
+        self.run =
+            Some(Run { incarnation, heard: now, lists_me: false, acked: None, came: Window::default() });
         self.newcomer = None;
     }
 

@@ -31,6 +31,7 @@ fn group() -> GroupBeat {
         eligible: true,
         reluctant: true,
         standing: Standing { witnesses: 3, services: 0x0405, score: -2 },
+        preference: 0x0e0f,
         vote: Some((Key(0x0607_0809), 10)),
         heir: Some(Key(0x0a0b_0c0d)),
     }
@@ -310,16 +311,24 @@ fn any_key() -> impl Strategy<Value = Key> {
 
 fn any_group() -> impl Strategy<Value = GroupBeat> {
     let role = prop::sample::select(vec![Role::Standby, Role::Candidate, Role::Active, Role::Yielding]);
-    let standing = (any::<u8>(), any::<u16>(), any::<i16>());
+    let standing = (any::<u8>(), any::<u16>(), any::<i16>(), any::<u16>());
     let votes = (option::of((any_key(), any::<u64>())), option::of(any_key()));
     (any_key(), role, any::<u64>(), any::<(bool, bool)>(), standing, votes).prop_map(
-        |(group, role, term, (eligible, reluctant), (witnesses, services, score), (vote, heir))| GroupBeat {
+        |(
+            group,
+            role,
+            term,
+            (eligible, reluctant),
+            (witnesses, services, score, preference),
+            (vote, heir),
+        )| GroupBeat {
             group,
             role,
             term,
             eligible,
             reluctant,
             standing: Standing { witnesses, services, score },
+            preference,
             vote,
             heir,
         },
