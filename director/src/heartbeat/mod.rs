@@ -1,4 +1,7 @@
 //! How directors of a cluster hear of each other and agree on who holds which group of VIPs.
 
+pub mod keys;
 pub mod message;
 pub mod moment;
+pub mod session;
+pub mod wire;
