@@ -258,7 +258,9 @@ impl Sessions {
         }
         let mine = self.acknowledged(&message.body);
         let acked = mine.and_then(|sequence| Some((sequence, self.when(sequence)?)));
-        let dead_after = self.dead_after;
+        // Echoes to someone who acknowledges another run are of that run.
+        let echo = mine.and_then(|_| self.echo(&message.body));
+        let echo = echo.and_then(|echo| Some((echo, now.since(self.when(echo.sequence)?))));
         let Some(peer) = self.peers.iter_mut().find(|peer| peer.name == message.from) else {
             return Err(Refused::Stranger);
         };
@@ -268,24 +270,17 @@ impl Sessions {
         }
         if confirmed != Some(message.incarnation) {
             if mine.is_none() {
-                Newcomer::note(&mut peer.newcomer, now, message, dead_after);
+                Newcomer::note(&mut peer.newcomer, now, message, self.dead_after);
                 return Ok(Accepted::Unconfirmed);
             }
             peer.confirm(now, message);
         }
         let accepted = peer.take(now, link, message.sequence).ok_or(Refused::Replayed)?;
-        if let Body::Beat(beat) = &message.body {
-            if accepted == Accepted::New {
-                peer.acknowledge(mine.is_some(), acked);
-            }
-            // Echoes to someone who acknowledges another run are of that run.
-            let echo = beat.echoes.iter().find(|echo| echo.node == self.key && mine.is_some());
-            if let Some(echo) = echo
-                && let Some(sent) = self.when(echo.sequence)
-                && let Some(peer) = self.peers.iter_mut().find(|peer| peer.name == message.from)
-            {
-                peer.links[link].measure(echo.sequence, now.since(sent), echo.waited);
-            }
+        if accepted == Accepted::New && matches!(message.body, Body::Beat(_)) {
+            peer.acknowledge(mine.is_some(), acked);
+        }
+        if let Some((echo, ago)) = echo {
+            peer.links[link].measure(echo.sequence, ago, echo.waited);
         }
         Ok(accepted)
     }
@@ -296,6 +291,12 @@ impl Sessions {
         let ours = |ack: &&Ack| ack.node == self.key && ack.incarnation == self.incarnation;
         let sequence = beat.acks.iter().find(ours)?.sequence;
         (1..=self.sequence).contains(&sequence).then_some(sequence)
+    }
+
+    /// The echo of one of our messages.
+    fn echo<'a>(&self, body: &'a Body) -> Option<&'a Echo> {
+        let Body::Beat(beat) = body else { return None };
+        beat.echoes.iter().find(|echo| echo.node == self.key)
     }
 
     /// When we sent a message, if that is remembered.

@@ -161,22 +161,7 @@ impl Bad {
 /// is more all the same, the first ones are sent. A time that an echo waited is cut to whole microseconds.
 pub fn encode(message: &Message, keys: &Keys) -> Vec<u8> {
     let (id, mut mac) = keys.signing();
-    let (kind, flags) = match &message.body {
-        Body::Beat(beat) => (KIND_BEAT, bits(&[(LEAVING, beat.leaving), (HELD, beat.held)])),
-        Body::Neighbours(_) => (KIND_NEIGHBOURS, 0),
-    };
-    let mut out = Vec::with_capacity(512);
-    out.extend(MAGIC);
-    out.extend([VERSION, kind, id, flags, 0, 0]);
-    list(&mut out, message.from.as_bytes(), LONGEST_NAME, |out, byte| out.push(*byte));
-    out.extend(message.incarnation.to_be_bytes());
-    out.extend(message.sequence.to_be_bytes());
-    match &message.body {
-        Body::Beat(beat) => write_beat(&mut out, beat),
-        Body::Neighbours(neighbours) => list(&mut out, neighbours, MOST_NEIGHBOURS, write_neighbour),
-    }
-    let length = (out.len() + MAC) as u16;
-    out[LENGTH].copy_from_slice(&length.to_be_bytes());
+    let mut out = write_message(message, id);
     mac.update(&out);
     out.extend(mac.finalize().into_bytes());
     out
@@ -208,6 +193,27 @@ pub fn decode(bytes: &[u8], keys: &Keys) -> Result<Message, Bad> {
     mac.update(signed);
     mac.verify_slice(code).map_err(|_| Bad::WrongKey(id))?;
     read_message(signed)
+}
+
+/// The bytes of a message that is to be signed with this key, without the HMAC.
+fn write_message(message: &Message, key: u8) -> Vec<u8> {
+    let (kind, flags) = match &message.body {
+        Body::Beat(beat) => (KIND_BEAT, bits(&[(LEAVING, beat.leaving), (HELD, beat.held)])),
+        Body::Neighbours(_) => (KIND_NEIGHBOURS, 0),
+    };
+    let mut out = Vec::with_capacity(512);
+    out.extend(MAGIC);
+    out.extend([VERSION, kind, key, flags, 0, 0]);
+    list(&mut out, message.from.as_bytes(), LONGEST_NAME, |out, byte| out.push(*byte));
+    out.extend(message.incarnation.to_be_bytes());
+    out.extend(message.sequence.to_be_bytes());
+    match &message.body {
+        Body::Beat(beat) => write_beat(&mut out, beat),
+        Body::Neighbours(neighbours) => list(&mut out, neighbours, MOST_NEIGHBOURS, write_neighbour),
+    }
+    let length = (out.len() + MAC) as u16;
+    out[LENGTH].copy_from_slice(&length.to_be_bytes());
+    out
 }
 
 /// The message in bytes that are authentic, without the HMAC.
