@@ -2,3 +2,4 @@
 
 pub mod message;
 pub mod moment;
+pub mod transport;
