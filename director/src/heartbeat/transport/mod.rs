@@ -299,8 +299,10 @@ impl fmt::Display for Trouble {
             None => write!(f, "sending: ")?,
         }
         match self.error {
-            // What an IPv4 socket says that is bound to such an address (ip_route_output_key_hash_rcu).
-            Errno::INVAL => f.write_str("this machine does not have the link's own address now"),
+            // Which of them it is depends on the kernel's version and the family, also for an address that is missing.
+            Errno::INVAL | Errno::ADDRNOTAVAIL | Errno::NETUNREACH => {
+                f.write_str("this machine does not have the link's own address now, or no route from it")
+            }
             Errno::PERM => f.write_str("a packet filter on this machine forbids it"),
             error => error.fmt(f),
         }

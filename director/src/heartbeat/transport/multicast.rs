@@ -26,8 +26,9 @@ struct Open {
     socket: Socket,
     /// The interface that it is a member on.
     ifindex: u32,
-    /// The interface was away, and with it the membership, even if it is back with the same index.
-    lost: bool,
+    /// Sending failed as it does while the interface is away. It may be back, with the same index even, but not the
+    /// membership.
+    suspect: bool,
 }
 
 impl Multicast {
@@ -61,7 +62,7 @@ impl Multicast {
                 socket.join_multicast_v6(&group, ifindex)?;
             }
         }
-        Ok(Open { socket, ifindex, lost: false })
+        Ok(Open { socket, ifindex, suspect: false })
     }
 }
 
@@ -80,12 +81,13 @@ impl Medium for Multicast {
     }
 
     fn check(&mut self) -> Result<(), String> {
-        let Some(Open { socket, ifindex, lost }) = &self.open else { return Ok(()) };
-        if !lost && name_to_index(socket, &self.interface) == Ok(*ifindex) {
+        let Some(Open { socket, ifindex, suspect }) = &self.open else { return Ok(()) };
+        let there = name_to_index(socket, &self.interface) == Ok(*ifindex);
+        if there && !suspect {
             return Ok(());
         }
         self.open = None;
-        Err(format!("the interface {} went away", self.interface))
+        if there { self.open() } else { Err(format!("the interface {} went away", self.interface)) }
     }
 
     fn descriptor(&self) -> Option<BorrowedFd<'_>> {
@@ -94,8 +96,9 @@ impl Medium for Multicast {
 
     fn send(&mut self, bytes: &[u8], counts: &mut Counts) {
         let Some(open) = &mut self.open else { return };
-        if let Err(Errno::NODEV | Errno::NXIO) = udp::send(&open.socket, bytes, self.group, counts) {
-            open.lost = true;
+        // The latter with IPv6, also while the interface is only down; joining anew does no harm then.
+        if let Err(Errno::NODEV | Errno::NETUNREACH) = udp::send(&open.socket, bytes, self.group, counts) {
+            open.suspect = true;
         }
     }
 
