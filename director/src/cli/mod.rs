@@ -104,7 +104,7 @@ impl From<serde_json::Error> for Failed {
 
 impl From<daemon::Failed> for Failed {
     fn from(error: daemon::Failed) -> Failed {
-        let misuse = matches!(error, daemon::Failed::Config(_));
+        let misuse = matches!(error, daemon::Failed::Config(_) | daemon::Failed::Node(_));
         Failed { code: if misuse { MISUSE } else { FAILURE }, message: error.to_string() }
     }
 }

@@ -17,6 +17,7 @@ use crate::daemon;
 #[command(after_long_help = "Examples:
   director run
   director run --config ./director.yaml --log debug
+  director run --node lb1
   RUST_LOG=director::neighbours=debug director run")]
 pub(super) struct Run {
     /// The configuration's file.
@@ -25,6 +26,10 @@ pub(super) struct Run {
     /// The directory that keeps the data plane, in a bpf file system. Each director needs its own.
     #[arg(long, value_name = "DIRECTORY", default_value = PINS)]
     pins: PathBuf,
+    /// Which of the directors in the section `heartbeat` this one is. Without it, the one of this host's name, whole or up to
+    /// its first dot. Without that section it is not used.
+    #[arg(long, value_name = "NAME")]
+    node: Option<String>,
     /// What to log: error, warn, info, debug, trace, or by module as `director::neighbours=debug,info`. Without it, RUST_LOG
     /// says, or info.
     #[arg(long, value_name = "FILTER")]
@@ -44,6 +49,6 @@ impl Run {
             .with_ansi(std::io::stderr().is_terminal())
             .with_target(false)
             .init();
-        Ok(daemon::run(&daemon::Options { config: self.config, pins: self.pins })?)
+        Ok(daemon::run(&daemon::Options { config: self.config, pins: self.pins, node: self.node })?)
     }
 }

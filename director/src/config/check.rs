@@ -16,6 +16,7 @@ use super::check_values::{
     string, without_port,
 };
 use super::reader::{Complaint, Fields, Given, Reader};
+use super::taker::Taker;
 use super::tree::{Kind, Place, Tree};
 use super::values;
 
@@ -135,11 +136,11 @@ fn check(reader: &mut Reader, tree: &Tree) -> Option<CheckDraft> {
 
 /// The part of a check that belongs to its type.
 fn specific(reader: &mut Reader, fields: &Fields, kind: &str) -> Option<Check> {
-    let mut take = Taker { reader, fields, whole: true };
+    let mut take = Taker::new(reader, fields, "this check");
     let check = match kind {
         "on" => Check::On,
         "off" => Check::Off,
-        "file" => Check::File(take.needed("path", path, "/etc/director/maintenance")),
+        "file" => Check::File(take.needed("path", path, "/etc/director/maintenance").unwrap_or_default()),
         "ping" => Check::Ping,
         "tcp" => {
             let (send, receive) = (take.bytes("send"), take.optional("receive", pattern));
@@ -156,7 +157,7 @@ fn specific(reader: &mut Reader, fields: &Fields, kind: &str) -> Option<Check> {
             tls: take.tls_if("tls", None),
         }),
         "dns" => Check::Dns(Dns {
-            name: take.needed("request", string, "www.example.org"),
+            name: take.needed("request", string, "www.example.org").unwrap_or_default(),
             record: take.or("record", record, "A".into()),
             receive: take.optional("receive", pattern),
             tcp: take.or("tcp", values::flag, false),
@@ -177,7 +178,7 @@ fn specific(reader: &mut Reader, fields: &Fields, kind: &str) -> Option<Check> {
         "pgsql" => Check::Pgsql(sql(&mut take)?),
         "radius" => Check::Radius(Radius {
             login: take.login_needed()?,
-            secret: take.needed("secret_file", secret, "/etc/director/radius.secret"),
+            secret: take.needed("secret_file", secret, "/etc/director/radius.secret").unwrap_or_default(),
         }),
         "sip" => Check::Sip(Sip {
             user: take.or("user", string, "director".into()),
@@ -194,7 +195,7 @@ fn specific(reader: &mut Reader, fields: &Fields, kind: &str) -> Option<Check> {
             receive: take.optional("receive", pattern),
         }),
         _ => Check::External(External {
-            command: take.needed("command", command, "/usr/local/bin/check"),
+            command: take.needed("command", command, "/usr/local/bin/check").unwrap_or_default(),
             arguments: take.strings("arguments"),
             dynamic: take.or("dynamic", values::flag, false),
         }),
@@ -247,35 +248,10 @@ fn sql(take: &mut Taker) -> Option<Sql> {
     })
 }
 
-/// Takes one value after the other, and remembers whether all were right.
-struct Taker<'r, 'f, 't> {
-    reader: &'r mut Reader,
-    fields: &'f Fields<'t>,
-    whole: bool,
-}
-
 type Make<T> = fn(&Tree, &str) -> Result<T, Complaint>;
 
+/// What checks have besides.
 impl Taker<'_, '_, '_> {
-    fn optional<T: Clone>(&mut self, key: &str, make: Make<T>) -> Option<T> {
-        let given = self.fields.value(self.reader, key, make);
-        self.whole &= !matches!(given, Given::Wrong);
-        given.right().cloned()
-    }
-
-    fn or<T: Clone>(&mut self, key: &str, make: Make<T>, otherwise: T) -> T {
-        self.optional(key, make).unwrap_or(otherwise)
-    }
-
-    fn needed<T: Clone + Default>(&mut self, key: &str, make: Make<T>, example: &str) -> T {
-        if self.fields.entry(key).is_none() {
-            let complaint = Complaint::new(format!("this check needs `{key}`"));
-            self.reader.error(self.fields.place, complaint.hint(format!("write {key}: {example}")));
-            self.whole = false;
-        }
-        self.or(key, make, T::default())
-    }
-
     fn bytes(&mut self, key: &str) -> Vec<u8> {
         self.or(key, string, String::new()).into_bytes()
     }

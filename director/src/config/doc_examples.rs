@@ -18,7 +18,7 @@ const DOCUMENTS: [(&str, &str); 6] = [
 const PLACES: [&str; 3] =
     ["/etc/director/secrets/", "/etc/director/internal-ca.pem", "/usr/local/lib/director/"];
 /// Sections that stand beside `services`.
-const SECTIONS: [&str; 3] = ["probes", "maintenance_dir", "notify"];
+const SECTIONS: [&str; 4] = ["probes", "maintenance_dir", "notify", "heartbeat"];
 
 /// An example, and the line that it begins in.
 struct Example {

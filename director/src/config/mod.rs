@@ -2,7 +2,7 @@
 //! checked [`Config`].
 //!
 //! Everything that is wrong is reported at once, with its line and column and how to mend it. What is mere advice is a note:
-//! sections that this version takes without acting upon them, VIPs without a service, services without real servers.
+//! a section that this version takes without acting upon it, VIPs without a service, services without real servers.
 //!
 //! A service takes what it leaves out from `defaults`; `persistence` and `timeouts` are taken key by key, and
 //! `persistence: false` undoes what `defaults` gives. What neither gives is: `protocol: tcp`, `scheduler: wrr`, no
@@ -13,6 +13,7 @@ mod check;
 mod check_values;
 mod draft;
 mod health;
+mod heartbeat;
 mod later;
 mod net;
 mod problem;
@@ -20,6 +21,7 @@ mod reader;
 mod resolve;
 mod scalar;
 mod sections;
+mod taker;
 mod tree;
 mod values;
 mod watching;
@@ -28,8 +30,11 @@ mod yaml;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
+use sha2::{Digest, Sha256};
+
 use crate::model::Config;
 
+pub use heartbeat::node_name;
 pub use problem::{Problem, Severity, render};
 
 use reader::Reader;
@@ -41,6 +46,8 @@ pub struct Loaded {
     pub config: Config,
     /// What the operator should know of it, in the order of the text.
     pub notes: Vec<Problem>,
+    /// The first 8 bytes of its text's SHA-256, the highest first: directors of a cluster compare it.
+    pub hash: u64,
 }
 
 /// Why a configuration cannot be used.
@@ -106,9 +113,13 @@ pub fn parse(text: &str) -> Result<Loaded, Vec<Problem>> {
         list.dedup();
     }
     match config {
-        Some(config) if errors.is_empty() => Ok(Loaded { config, notes }),
+        Some(config) if errors.is_empty() => Ok(Loaded { config, notes, hash: hash(text) }),
         _ => Err(errors),
     }
+}
+
+fn hash(text: &str) -> u64 {
+    Sha256::digest(text).iter().take(8).fold(0, |hash, byte| hash << 8 | u64::from(*byte))
 }
 
 #[cfg(test)]

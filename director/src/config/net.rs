@@ -25,6 +25,11 @@ fn host(text: &str, label: &str) -> Result<IpAddr, Complaint> {
             false => complaint,
         });
     };
+    one_host(address, label)
+}
+
+/// An address, if one host can have it.
+fn one_host(address: IpAddr, label: &str) -> Result<IpAddr, Complaint> {
     if let IpAddr::V6(v6) = address
         && let Some(v4) = v6.to_ipv4_mapped()
     {
@@ -39,6 +44,31 @@ fn host(text: &str, label: &str) -> Result<IpAddr, Complaint> {
         _ => return Ok(address),
     };
     Err(Complaint::new(format!("`{label}` must be the address of one host, but {address} is {kind}")))
+}
+
+/// An address with or without a port: `192.0.2.11`, `192.0.2.11:694`, `[2001:db8::11]:694`.
+pub(super) fn endpoint(tree: &Tree, label: &str, port: u16) -> Result<SocketAddr, Complaint> {
+    let text = text(tree, label)?;
+    let whole = text.parse::<SocketAddr>();
+    let endpoint = whole.or_else(|_| text.parse().map(|address: IpAddr| SocketAddr::new(address, port)));
+    let complaint = || {
+        Complaint::expected(label, "an address with or without a port", tree)
+            .hint(format!("write \"192.0.2.11:{port}\" or \"[2001:db8::11]:{port}\", in quotes"))
+    };
+    let endpoint = endpoint.map_err(|_| complaint())?;
+    let scoped = matches!(endpoint, SocketAddr::V6(v6) if v6.scope_id() != 0);
+    if endpoint.port() == 0 || scoped { Err(complaint()) } else { Ok(endpoint) }
+}
+
+/// The same, of one host, and not of a link alone.
+pub(super) fn unicast(tree: &Tree, label: &str, port: u16) -> Result<SocketAddr, Complaint> {
+    let endpoint = endpoint(tree, label, port)?;
+    let address = one_host(endpoint.ip(), label)?;
+    if matches!(address, IpAddr::V6(v6) if v6.is_unicast_link_local()) {
+        let what = format!("`{label}` must say where it is reached, but {address} is a link-local address");
+        return Err(Complaint::new(what).hint("give the host an address of the site, as one of fd00::/8"));
+    }
+    Ok(endpoint)
 }
 
 /// An address to listen at or send to, with its port: `127.0.0.1:9694`, `[::1]:9694`.

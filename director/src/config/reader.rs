@@ -155,6 +155,13 @@ impl<T> Given<T> {
         }
     }
 
+    pub(super) fn into_right(self) -> Option<T> {
+        match self {
+            Given::Right { value, .. } => Some(value),
+            _ => None,
+        }
+    }
+
     /// What may be left out; `None` where it is wrong.
     pub(super) fn optional(&self) -> Option<Option<&T>> {
         match self {

@@ -7,7 +7,8 @@ use std::path::PathBuf;
 use crate::model::{Config, Limits, Vip};
 
 use super::draft::Draft;
-use super::later::Later;
+use super::heartbeat;
+use super::later;
 use super::net;
 use super::reader::{Complaint, Fields, Given, Reader};
 use super::resolve::Resolver;
@@ -32,11 +33,18 @@ const KEYS: [&str; 11] = [
 /// Where the operator's socket is unless the configuration says otherwise.
 const SOCKET: &str = "/run/director/director.sock";
 
-/// `vips`, and where each stands.
-struct Vips {
-    all: Vec<(Place, Vip)>,
+/// `vips`.
+pub(super) struct Vips {
+    pub(super) all: Vec<VipDraft>,
     /// Whether none of them is wrong.
-    whole: bool,
+    pub(super) whole: bool,
+}
+
+/// A VIP, where it stands, and its group.
+pub(super) struct VipDraft {
+    pub(super) place: Place,
+    pub(super) vip: Vip,
+    pub(super) group: Given<String>,
 }
 
 /// `limits`, and where the given ones stand.
@@ -55,8 +63,7 @@ pub(super) fn config(reader: &mut Reader, tree: &Tree) -> Option<Config> {
         return None;
     }
     let fields = reader.fields(tree, "the configuration", &KEYS)?;
-    let mut later = Later::default();
-    later.look(reader, &fields);
+    later::look(reader, &fields);
     let interfaces = needed(reader, &fields, "interfaces").and_then(|tree| interfaces(reader, tree));
     let vips = needed(reader, &fields, "vips").and_then(|tree| vips(reader, tree));
     let bounds = bounds(reader, &fields);
@@ -70,7 +77,7 @@ pub(super) fn config(reader: &mut Reader, tree: &Tree) -> Option<Config> {
         None => Some(Draft::empty()),
     };
     let drafts = needed(reader, &fields, "services").and_then(|tree| drafts(reader, tree));
-    later.note(reader);
+    let heartbeat = heartbeat::read(reader, &fields, vips.as_ref());
 
     // Without `defaults` what a service leaves out is not known: its own values have been checked, the rest must wait.
     let (defaults, drafts) = (defaults?, drafts?);
@@ -84,12 +91,12 @@ pub(super) fn config(reader: &mut Reader, tree: &Tree) -> Option<Config> {
     note_idle(reader, &vips, &drafts, &defaults);
     Some(Config {
         interfaces: interfaces?,
-        vips: vips.all.into_iter().map(|(_, vip)| vip).collect(),
+        vips: vips.all.into_iter().map(|draft| draft.vip).collect(),
         services: services.into_iter().collect::<Option<_>>()?,
         socket: socket?,
         limits: bounds.limits,
         watching: watching?,
-        heartbeat: None,
+        heartbeat: heartbeat?,
     })
 }
 
@@ -130,7 +137,7 @@ fn interfaces(reader: &mut Reader, tree: &Tree) -> Option<Vec<String>> {
 
 impl Vips {
     fn addresses(&self) -> HashSet<IpAddr> {
-        self.all.iter().map(|(_, vip)| vip.address).collect()
+        self.all.iter().map(|draft| draft.vip.address).collect()
     }
 }
 
@@ -139,24 +146,26 @@ fn vips(reader: &mut Reader, tree: &Tree) -> Option<Vips> {
     let mut vips = Vips { all: Vec::with_capacity(items.len()), whole: true };
     let mut lines: HashMap<IpAddr, u32> = HashMap::new();
     for item in items {
-        let Some((place, vip)) = vip(reader, item) else {
+        let Some(draft) = vip(reader, item) else {
             vips.whole = false;
             continue;
         };
+        let VipDraft { place, vip, .. } = &draft;
         if let Some(line) = lines.insert(vip.address, place.line) {
             let complaint =
                 Complaint::new(format!("VIP {} is given twice, first on line {line}", vip.address));
-            reader.error(place, complaint.hint("keep one of them"));
+            reader.error(*place, complaint.hint("keep one of them"));
         }
-        vips.all.push((place, vip));
+        vips.all.push(draft);
     }
     Some(vips)
 }
 
-fn vip(reader: &mut Reader, tree: &Tree) -> Option<(Place, Vip)> {
-    let fields = reader.fields(tree, "vips", &["address", "interface"])?;
+fn vip(reader: &mut Reader, tree: &Tree) -> Option<VipDraft> {
+    let fields = reader.fields(tree, "vips", &["address", "interface", "group"])?;
     let network = fields.value(reader, "address", net::cidr);
     let interface = fields.value(reader, "interface", values::interface);
+    let group = fields.value(reader, "group", |tree, label| values::name_of(tree, label, "group"));
     for (absent, key, example) in
         [(network.is_absent(), "address", "192.0.2.10/24"), (interface.is_absent(), "interface", "eth0")]
     {
@@ -167,7 +176,8 @@ fn vip(reader: &mut Reader, tree: &Tree) -> Option<(Place, Vip)> {
     }
     let &(address, prefix) = network.right()?;
     let place = network.place().unwrap_or(fields.place);
-    Some((place, Vip { address, prefix, interface: interface.right()?.clone() }))
+    let vip = Vip { address, prefix, interface: interface.into_right()? };
+    (group != Given::Wrong).then_some(VipDraft { place, vip, group })
 }
 
 fn bounds(reader: &mut Reader, fields: &Fields) -> Bounds {
@@ -226,7 +236,7 @@ fn drafts(reader: &mut Reader, tree: &Tree) -> Option<Vec<Draft>> {
 fn note_idle(reader: &mut Reader, vips: &Vips, drafts: &[Draft], defaults: &Draft) {
     let used: HashSet<IpAddr> =
         drafts.iter().filter_map(|draft| draft.address.or(&defaults.address).right().copied()).collect();
-    for (place, vip) in &vips.all {
+    for VipDraft { place, vip, .. } in &vips.all {
         if !used.contains(&vip.address) {
             let complaint = Complaint::new(format!("VIP {} has no service", vip.address));
             reader.note(*place, complaint);

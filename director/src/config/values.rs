@@ -147,8 +147,8 @@ fn duration_of(text: &str) -> Option<Duration> {
     (smallest < u64::MAX).then_some(total)
 }
 
-/// A duration as an operator writes it, for limits, which are whole in their unit.
-fn written(duration: Duration) -> String {
+/// A duration as an operator writes it; of whole milliseconds, as all that are configured.
+pub(super) fn written(duration: Duration) -> String {
     match duration.as_millis() {
         ms if ms > 0 && ms % 3_600_000 == 0 => format!("{}h", ms / 3_600_000),
         ms if ms > 0 && ms % 1_000 == 0 => format!("{}s", ms / 1_000),
@@ -158,12 +158,17 @@ fn written(duration: Duration) -> String {
 
 /// A service's name.
 pub(super) fn name(tree: &Tree, label: &str) -> Result<String, Complaint> {
+    name_of(tree, label, "service")
+}
+
+/// The name of something, 1 to 63 characters.
+pub(super) fn name_of(tree: &Tree, label: &str, of: &str) -> Result<String, Complaint> {
     let name = text(tree, label)?;
     let fits = name.len() <= 63 && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b));
     if fits {
         return Ok(name.to_owned());
     }
-    let what = format!("{} cannot be a service's name", shown(name));
+    let what = format!("{} cannot be a {of}'s name", shown(name));
     Err(Complaint::new(what).hint("a name is 1 to 63 letters, digits, `.`, `_` or `-`"))
 }
 

@@ -204,7 +204,7 @@ impl Core {
         let start = Instant::now();
         let path = self.setup.config_path.clone();
         let loaded = tokio::task::spawn_blocking(move || config::load(&path)).await;
-        let Loaded { config, notes } =
+        let Loaded { config, notes, .. } =
             loaded.map_err(|error| failed(&error.into()))?.map_err(|failure| unchanged(misuse(&failure)))?;
         let mut notes: Vec<String> = notes.iter().map(ToString::to_string).collect();
         notes.extend(self.needs_more_than_a_reload(&config));

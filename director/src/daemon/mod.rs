@@ -70,6 +70,8 @@ pub struct Options {
     pub config: PathBuf,
     /// The directory for pins.
     pub pins: PathBuf,
+    /// Which director of the configuration's cluster it is, unless it has its host's name.
+    pub node: Option<String>,
 }
 
 /// Why the daemon ended.
@@ -78,6 +80,9 @@ pub enum Failed {
     /// The configuration is wrong.
     #[error("{0}")]
     Config(Failure),
+    /// The configuration's cluster has no director of this name.
+    #[error("{0}")]
+    Node(String),
     /// Anything else.
     #[error("{0:#}")]
     Other(#[from] anyhow::Error),
@@ -88,7 +93,10 @@ pub enum Failed {
 /// # Errors
 /// It could not start, or could not end as it was told to.
 pub fn run(options: &Options) -> Result<(), Failed> {
-    let Loaded { config, notes } = config::load(&options.config).map_err(Failed::Config)?;
+    let Loaded { config, notes, .. } = config::load(&options.config).map_err(Failed::Config)?;
+    if let Some(heartbeat) = &config.heartbeat {
+        config::node_name(options.node.as_deref(), heartbeat).map_err(Failed::Node)?;
+    }
     for note in notes {
         tracing::warn!("{}:{note}", options.config.display());
     }

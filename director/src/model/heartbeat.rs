@@ -38,6 +38,13 @@ pub struct Heartbeat {
     pub groups: Vec<Group>,
 }
 
+impl Heartbeat {
+    /// The director of that name.
+    pub fn member(&self, name: &str) -> Option<&Member> {
+        self.directors.iter().find(|member| member.name == name)
+    }
+}
+
 /// A director of the cluster.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Member {
