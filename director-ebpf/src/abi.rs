@@ -7,7 +7,7 @@
 use crate::checksum;
 
 /// The version of everything in this module; pins live under `…/director/v<ABI_VERSION>/`.
-pub const ABI_VERSION: u32 = 1;
+pub const ABI_VERSION: u32 = 2;
 
 /// An IPv6 address, or an IPv4 one mapped into `::ffff:0:0/96`, in network byte order.
 pub type Addr = [u8; 16];
@@ -50,9 +50,17 @@ pub mod maps {
     pub const REASONS: &str = "REASONS";
     /// `DEVMAP_HASH`: interface index → itself, the interfaces packets may be redirected to.
     pub const DEVICES: &str = "DEVICES";
+    /// `HASH` of at most [`super::MAX_GUARDED`]: an address ([`super::Addr`]) that is answered for under a lease only → its
+    /// group (`u32`, an index into [`LEASES`]).
+    pub const GUARD: &str = "GUARD";
+    /// `ARRAY`, memory-mapped, of [`super::MAX_GROUPS`]: a group's lease (`u64`), the last nanosecond of CLOCK_BOOTTIME in
+    /// which its addresses are answered for. 0: never; `u64::MAX`: for ever.
+    pub const LEASES: &str = "LEASES";
+    /// `HASH` of at most [`super::MAX_GROUPS`]: a virtual MAC ([`super::mac_word`]) → the group that it moves with (`u32`).
+    pub const VMACS: &str = "VMACS";
 
     /// Every map, in the order they are created and pinned.
-    pub const ALL: [&str; 12] = [
+    pub const ALL: [&str; 15] = [
         META,
         SERVICE_KEYS,
         SERVICES,
@@ -65,7 +73,20 @@ pub mod maps {
         SERVICE_STATS,
         REASONS,
         DEVICES,
+        GUARD,
+        LEASES,
+        VMACS,
     ];
+}
+
+/// The most addresses in [`maps::GUARD`].
+pub const MAX_GUARDED: u32 = 4096;
+/// The most groups of VIPs that have leases; each has one virtual MAC at most.
+pub const MAX_GROUPS: u32 = 64;
+
+/// A MAC as the first word of a frame to it has it, less what follows.
+pub const fn mac_word(mac: [u8; 6]) -> u64 {
+    u64::from_ne_bytes([mac[0], mac[1], mac[2], mac[3], mac[4], mac[5], 0, 0])
 }
 
 /// What the whole table was made with; written once by the loader that created the maps, read by its successors.
@@ -438,6 +459,8 @@ reasons! {
     DropTupleBusy = "drop_tuple_busy",
     /// Dropped: our own tables contradict themselves (a bug, or someone else's hand).
     DropInternal = "drop_internal",
+    /// Dropped: ARP or neighbour discovery asks for a VIP that this director may not answer for now.
+    DropNoLease = "drop_no_lease",
     /// Answered with a TCP RST.
     RejectRst = "reject_rst",
     /// Answered with an ICMP port unreachable.

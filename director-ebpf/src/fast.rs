@@ -7,10 +7,11 @@ use director_ebpf::hash::{self, Tuple};
 use director_ebpf::packet::{Fragment, Frame};
 use director_ebpf::state;
 
-use crate::account::pass;
+use crate::account::{drop, pass};
 use crate::family::Family;
 use crate::flow;
 use crate::forward::{self as out, Headers, nat};
+use crate::guard;
 use crate::maps::{BACKENDS, HashKey};
 use crate::service;
 use crate::{NO_ENTRY, Verdict};
@@ -24,6 +25,10 @@ pub fn packet<F: Family>(frame: Frame) -> Option<Verdict> {
     let src: F::A = frame.load(F::SOURCE)?;
     let dst: F::A = frame.load(F::SOURCE + size_of::<F::A>())?;
     if !service::may_concern(&dst, &src) {
+        // A VIP without a service is no less guarded, and solicitations to our MAC may be to a multicast address (RFC 6085).
+        if !F::IS_V4 && guard::forbids_nd(frame) {
+            return Some(drop(Reason::DropNoLease));
+        }
         return Some(pass(Reason::PassNotOurs));
     }
     let upper = F::plain_upper(frame)?;

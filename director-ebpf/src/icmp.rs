@@ -5,7 +5,7 @@ use director_ebpf::abi::{Backend, Reason, backend_flag, forward, proto};
 use director_ebpf::checksum;
 use director_ebpf::flowword::kind;
 use director_ebpf::hash::{self, Tuple};
-use director_ebpf::packet::{ETHERNET, Fragment, Frame};
+use director_ebpf::packet::{ETHERNET, Fragment, Frame, SOLICITATION};
 
 use crate::Verdict;
 use crate::account::{self, drop, pass};
@@ -13,6 +13,7 @@ use crate::balance::{Arrival, send};
 use crate::family::Family;
 use crate::flow;
 use crate::forward::{direct, nat};
+use crate::guard;
 use crate::maps::{BACKENDS, HashKey};
 
 /// An ICMP packet to or from one of our addresses.
@@ -22,6 +23,9 @@ pub fn packet<F: Family>(arrival: &mut Arrival<F>) -> Verdict {
         return pass(Reason::PassIcmp);
     }
     let Some(kind) = arrival.l4().load::<u8>(0) else { return drop(Reason::DropTruncated) };
+    if !F::IS_V4 && kind == SOLICITATION && guard::forbids_nd(arrival.frame()) {
+        return drop(Reason::DropNoLease);
+    }
     if !is_error::<F>(kind) {
         return pass(Reason::PassIcmp);
     }

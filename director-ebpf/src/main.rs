@@ -15,6 +15,7 @@ mod family;
 mod fast;
 mod flow;
 mod forward;
+mod guard;
 mod icmp;
 mod maps;
 mod reject;
@@ -42,18 +43,48 @@ pub fn director(ctx: XdpContext) -> Verdict {
         return drop(Reason::DropTruncated);
     };
     if kind != ethertype::IPV4 && kind != ethertype::IPV6 {
-        let vlan = kind == ethertype::VLAN || kind == ethertype::QINQ;
-        return pass(if vlan { Reason::PassVlan } else { Reason::PassNotIp });
+        return no_ip(ctx.ctx);
     }
-    // A frame that a switch floods is not ours to forward: two directors would send it to and fro for ever.
     if destination << 16 != maps::own_mac() << 16 {
-        return pass(Reason::PassOtherHost);
+        let verdict = other_mac(ctx.ctx);
+        if verdict != NO_VERDICT {
+            return verdict;
+        }
     }
     if kind == ethertype::IPV4 {
         either(fast_v4(ctx.ctx), |unknown| slow_v4(ctx.ctx, unknown))
     } else {
         either(fast_v6(ctx.ctx), |unknown| slow_v6(ctx.ctx, unknown))
     }
+}
+
+/// A frame that is neither IPv4 nor IPv6. A function of its own, as the next one, so that packets to forward need not step over
+/// it.
+#[inline(never)]
+fn no_ip(ctx: *mut xdp_md) -> Verdict {
+    // SAFETY: the kernel's context; the caller looks at its own view no more.
+    let frame = unsafe { view(core::hint::black_box(ctx)) };
+    match frame.load::<u16>(ETHERNET - 2) {
+        Some(ethertype::VLAN | ethertype::QINQ) => pass(Reason::PassVlan),
+        Some(ethertype::ARP) if guard::forbids_arp(frame) => drop(Reason::DropNoLease),
+        _ => pass(Reason::PassNotIp),
+    }
+}
+
+/// A frame for another MAC than the interface's: a verdict, or [`NO_VERDICT`] if it is ours all the same, because the MAC is a
+/// virtual one that we hold. What a switch floods is not ours to forward: two directors would send it to and fro for ever.
+#[inline(never)]
+fn other_mac(ctx: *mut xdp_md) -> Verdict {
+    // SAFETY: as above.
+    let frame = unsafe { view(core::hint::black_box(ctx)) };
+    if frame.load(0).is_some_and(guard::holds_mac) {
+        return NO_VERDICT;
+    }
+    // Most solicitations go to a multicast MAC.
+    if frame.load(ETHERNET - 2) == Some(ethertype::IPV6) && guard::forbids_nd(frame) {
+        return drop(Reason::DropNoLease);
+    }
+    pass(Reason::PassOtherHost)
 }
 
 /// What the fast path says when it leaves a packet to the slow one.

@@ -1,11 +1,12 @@
-//! The maps and the constants, as the loader fills them. Sizes here are placeholders: the loader sets each from the limits.
+//! The maps and the constants, as the loader fills them. Sizes here are placeholders, which the loader sets from the limits, or
+//! the ABI's own.
 
 use aya_ebpf::bindings::{BPF_F_MMAPABLE, BPF_F_NO_PREALLOC};
 use aya_ebpf::macros::map;
 use aya_ebpf::maps::{Array, DevMapHash, HashMap, PerCpuArray};
 use director_ebpf::abi::{
-    AddrFilter, Backend, BackendStats, FlowCold, FlowSet, Meta, Reason, Service, ServiceKey, ServiceStats,
-    SlotLine,
+    Addr, AddrFilter, Backend, BackendStats, FlowCold, FlowSet, MAX_GROUPS, MAX_GUARDED, Meta, Reason,
+    Service, ServiceKey, ServiceStats, SlotLine,
 };
 use director_ebpf::hash::{KEY_WORDS, Key};
 
@@ -33,6 +34,12 @@ pub static SERVICE_STATS: PerCpuArray<ServiceStats> = PerCpuArray::with_max_entr
 pub static REASONS: PerCpuArray<u64> = PerCpuArray::with_max_entries(Reason::COUNT as u32, 0);
 #[map]
 pub static DEVICES: DevMapHash = DevMapHash::with_max_entries(64, 0);
+#[map]
+pub static GUARD: HashMap<Addr, u32> = HashMap::with_max_entries(MAX_GUARDED, BPF_F_NO_PREALLOC);
+#[map]
+pub static LEASES: Array<u64> = Array::with_max_entries(MAX_GROUPS, BPF_F_MMAPABLE);
+#[map]
+pub static VMACS: HashMap<u64, u32> = HashMap::with_max_entries(MAX_GROUPS, BPF_F_NO_PREALLOC);
 
 /// The interface's MAC in its first six bytes, as a word of the frame has them.
 #[unsafe(no_mangle)]

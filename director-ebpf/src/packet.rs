@@ -1,6 +1,8 @@
 //! Headers as views of bytes. Every access goes through [`Frame::at`] or [`Frame::load`], which check that it lies inside: the
 //! BPF verifier and the host's tests hold the same code to the same bounds.
 
+use crate::abi::proto;
+
 /// Bytes of an Ethernet header (IEEE 802.3, without tags).
 pub const ETHERNET: usize = 14;
 /// Bytes of an IPv4 header without options (RFC 791).
@@ -12,6 +14,8 @@ pub const IPV6: usize = 40;
 pub mod ethertype {
     /// IPv4.
     pub const IPV4: u16 = 0x0800u16.to_be();
+    /// ARP.
+    pub const ARP: u16 = 0x0806u16.to_be();
     /// IPv6.
     pub const IPV6: u16 = 0x86ddu16.to_be();
     /// 802.1Q.
@@ -224,6 +228,33 @@ pub fn ipv6_upper(frame: Frame, at: usize) -> Result<Upper, Broken> {
     Err(Broken::Malformed)
 }
 
+/// The IPv4 address, as it stands there, that an ARP request asks for or a reply is sent to (RFC 826). None of an
+/// announcement, whose sender speaks of its own address (RFC 5227, 3), and of what is no such message. The hardware's type is not
+/// looked at: the kernel answers to more than one (net/ipv4/arp.c, `arp_process`).
+#[inline(always)]
+pub fn arp_target(frame: Frame) -> Option<u32> {
+    let message = frame.from(ETHERNET);
+    let (kind, operation): ([u16; 2], u16) = (message.load(2)?, message.load(6)?);
+    let (sender, target): (u32, u32) = (message.load(14)?, message.load(24)?);
+    let ours = kind == [ethertype::IPV4, u16::from_be_bytes([6, 4]).to_be()];
+    let asks = operation == 1u16.to_be() || operation == 2u16.to_be();
+    (ours && asks && sender != target).then_some(target)
+}
+
+/// ICMPv6's neighbour solicitation (RFC 4861, 4.3).
+pub const SOLICITATION: u8 = 135;
+
+/// The IPv6 address that a neighbour solicitation asks for; None of what is no solicitation, or has extension headers, which
+/// no solicitation needs.
+#[inline(always)]
+pub fn solicited(frame: Frame) -> Option<[u32; 4]> {
+    let (next, kind): (u8, u8) = (frame.load(ETHERNET + 6)?, frame.load(ETHERNET + IPV6)?);
+    if next != proto::ICMPV6 || kind != SOLICITATION {
+        return None;
+    }
+    frame.load(ETHERNET + IPV6 + 8)
+}
+
 #[inline(always)]
 fn second_byte(header: Frame) -> Result<u8, Broken> {
     header.load(1).ok_or(Broken::Truncated)
@@ -306,6 +337,37 @@ mod tests {
         assert_eq!(ipv6_upper(frame(&mut bytes), 0), Err(Broken::Malformed));
         let mut cut = ipv6(0, &[6u8]);
         assert_eq!(ipv6_upper(frame(&mut cut), 0), Err(Broken::Truncated));
+    }
+
+    #[test]
+    fn arp_asks_for_its_target() {
+        let mut bytes = vec![0u8; 42];
+        bytes[16..22].copy_from_slice(&[8, 0, 6, 4, 0, 1]);
+        bytes[28..32].copy_from_slice(&[192, 0, 2, 254]);
+        bytes[38..42].copy_from_slice(&[192, 0, 2, 1]);
+        assert_eq!(arp_target(frame(&mut bytes)).map(u32::to_ne_bytes), Some([192, 0, 2, 1]));
+        assert_eq!(arp_target(frame(&mut bytes[..41])), None);
+        let mut announces = bytes.clone();
+        announces[31] = 1;
+        assert_eq!(arp_target(frame(&mut announces)), None);
+        for at in 16..22 {
+            let mut other = bytes.clone();
+            other[at] ^= 0x80;
+            assert_eq!(arp_target(frame(&mut other)), None, "byte {at}");
+        }
+    }
+
+    #[test]
+    fn a_solicitation_asks_for_its_target() {
+        let mut bytes =
+            [&[0u8; ETHERNET][..], &ipv6(58, &[SOLICITATION, 0, 0, 0, 0, 0, 0, 0]), &[7; 16]].concat();
+        assert_eq!(solicited(frame(&mut bytes)), Some([0x0707_0707; 4]));
+        assert_eq!(solicited(frame(&mut bytes[..77])), None);
+        for (at, value) in [(20, 60), (54, 136)] {
+            let mut other = bytes.clone();
+            other[at] = value;
+            assert_eq!(solicited(frame(&mut other)), None, "byte {at}");
+        }
     }
 
     #[test]

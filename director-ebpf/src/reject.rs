@@ -14,6 +14,7 @@ use crate::Verdict;
 use crate::account::{self, count, drop};
 use crate::balance::Arrival;
 use crate::family::Family;
+use crate::maps::own_mac;
 
 /// Hop limit of what we send ourselves.
 const TTL: u8 = 64;
@@ -91,7 +92,7 @@ fn reset<F: Family>(arrival: &Arrival<F>) -> Option<()> {
 /// Puts an ICMP error in front of a packet and cuts it off behind its quotation.
 #[inline(always)]
 fn unreachable<F: Family>(arrival: &Arrival<F>) -> Option<()> {
-    let (peer, own): ([u8; 6], [u8; 6]) = (arrival.frame().load(6)?, arrival.frame().load(0)?);
+    let peer: [u8; 6] = arrival.frame().load(6)?;
     let more = F::HEADER + ICMP;
     // SAFETY: the context is the kernel's own. All views of the frame are taken anew afterwards.
     if unsafe { bpf_xdp_adjust_head(arrival.ctx, -(more as i32)) } != 0 {
@@ -99,7 +100,6 @@ fn unreachable<F: Family>(arrival: &Arrival<F>) -> Option<()> {
     }
     // SAFETY: as for the first view; that one is used no more.
     let frame = unsafe { crate::view(arrival.ctx) };
-    frame.store(0, own);
     frame.store(6, peer);
     frame.store(12, if F::IS_V4 { ethertype::IPV4 } else { ethertype::IPV6 });
     let at = ETHERNET + F::HEADER;
@@ -118,12 +118,14 @@ fn unreachable<F: Family>(arrival: &Arrival<F>) -> Option<()> {
     cut(arrival.ctx, at + ICMP + F::HEADER + QUOTED)
 }
 
-/// Writes Ethernet and IP headers for an answer of `length` bytes behind them: both ends change places.
+/// Writes Ethernet and IP headers for an answer of `length` bytes behind them: both ends change places, but that the interface's
+/// own MAC stands also for a virtual one.
 #[inline(always)]
 fn turn_round<F: Family>(frame: Frame, arrival: &Arrival<F>, protocol: u8, length: u16) -> Option<()> {
-    let (peer, own): ([u8; 6], [u8; 6]) = (frame.load(6)?, frame.load(0)?);
+    let (peer, own): ([u8; 6], u64) = (frame.load(6)?, own_mac());
     frame.store(0, peer);
-    frame.store(6, own);
+    frame.store(6, own as u32);
+    frame.store(10, (own >> 32) as u16);
     if F::IS_V4 {
         frame.store(ETHERNET, [0x45u8, 0]);
         frame.store(ETHERNET + 2, (length + F::HEADER as u16).to_be());

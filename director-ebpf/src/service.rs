@@ -37,8 +37,9 @@ pub fn find<F: Family>(vip: &F::A, port_be: u16, proto: u8) -> Option<(u32, &'st
     (service.flags & service_flag::VALID != 0).then_some((id, service))
 }
 
+/// An address in the maps' form, of its words.
 #[inline(always)]
-fn bytes(words: [u32; 4]) -> Addr {
+pub fn bytes(words: [u32; 4]) -> Addr {
     // SAFETY: sixteen bytes either way, all values valid.
     unsafe { core::mem::transmute(words) }
 }

@@ -17,7 +17,7 @@ use crate::balance::Arrival;
 use crate::family::Family;
 use crate::flow::{self, Entry};
 use crate::forward::{Headers, direct};
-use crate::maps::{BACKENDS, HashKey, ifindex};
+use crate::maps::{BACKENDS, HashKey, ifindex, own_mac};
 
 /// Rewrites a client's packet for its real server.
 #[inline(always)]
@@ -143,12 +143,13 @@ pub fn file_reply<F: Family>(arrival: &Arrival<F>, backend: &Backend, hash: u64)
     flow::insert(hash, arrival.val(kind::REPLY, arrival.state), &cold)
 }
 
-/// How a frame gets back to where this one came from: its MACs, changed round, and its interface.
+/// How a frame gets back to where this one came from: to its source MAC, by its interface. From that one's own MAC, also if this
+/// one was sent to a virtual one: the entry may outlast our hold on that, and switches would learn it here again.
 #[inline(always)]
 fn way_back(frame: Frame) -> Option<Hop> {
-    let (own, peer_start, peer_end): (u64, u16, u32) = (frame.load(0)?, frame.load(6)?, frame.load(8)?);
-    let peer = u64::from(peer_start) | u64::from(peer_end) << 16;
-    Some([peer | own << 48, own >> 16 & 0xffff_ffff | u64::from(ifindex()) << 32])
+    let (peer_start, peer_end): (u16, u32) = (frame.load(6)?, frame.load(8)?);
+    let (own, peer) = (own_mac(), u64::from(peer_start) | u64::from(peer_end) << 16);
+    Some([peer | own << 48, own >> 16 | u64::from(ifindex()) << 32])
 }
 
 /// Tells the client's entry what its real server said.

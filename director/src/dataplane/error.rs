@@ -43,6 +43,9 @@ pub enum Error {
         /// What to do about it.
         help: &'static str,
     },
+    /// The VIPs' guard cannot be what is asked for.
+    #[error("the VIPs of the pair cannot be guarded: {0}")]
+    Guard(String),
     /// A map operation failed.
     #[error("a map operation failed: {0}")]
     Map(#[from] aya::maps::MapError),

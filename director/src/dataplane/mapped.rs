@@ -24,6 +24,8 @@ unsafe impl Element for FlowSet {}
 unsafe impl Element for FlowCold {}
 // SAFETY: as above.
 unsafe impl Element for SlotLine {}
+// SAFETY: one word.
+unsafe impl Element for u64 {}
 
 /// A `BPF_F_MMAPABLE` array. The program reads and writes it at the same time, so every access here is one of single words.
 pub struct Mapped<T> {

@@ -10,6 +10,7 @@ mod clock;
 mod counters;
 mod error;
 mod flows;
+mod guard;
 mod mapped;
 mod object;
 mod probes;
@@ -28,6 +29,7 @@ pub use attach::{Attachment, Mode};
 pub use counters::Counters;
 pub use error::Error;
 pub use flows::{Flow, FlowTable, Kind, State, SweepReport};
+pub use guard::{GuardedGroup, Lease, Leases};
 pub use object::{LAB_OBJECT, OBJECT};
 pub use probes::{Hook, ProbeCounts, Probes};
 pub use trial::{Direction, Outcome, Trial, Verdict};
@@ -60,6 +62,8 @@ pub struct Dataplane {
     keys: HashMap<MapData, Key, u32>,
     filter: Array<MapData, Filter>,
     devices: aya::maps::DevMapHash<MapData>,
+    guard: HashMap<MapData, abi::Addr, u32>,
+    virtual_macs: HashMap<MapData, u64, u32>,
     flows: Arc<FlowTable>,
     attached: BTreeMap<String, attach::Attached>,
     /// CPUs that per-CPU maps have values for.
@@ -121,6 +125,8 @@ impl Dataplane {
             keys: object::take(&mut base, maps::SERVICE_KEYS)?,
             filter: object::take(&mut base, maps::ADDR_FILTER)?,
             devices: object::take(&mut base, maps::DEVICES)?,
+            guard: object::take(&mut base, maps::GUARD)?,
+            virtual_macs: object::take(&mut base, maps::VMACS)?,
             flows: Arc::new(flows),
             attached: BTreeMap::new(),
             cpus: aya::util::nr_cpus().map_err(|(what, error)| Error::File(what.into(), error))?,

@@ -169,7 +169,7 @@ fn take_over(pins: &Path, path: &Path) -> Result<Shared, Error> {
 }
 
 /// Key and value sizes of every map.
-fn sizes() -> [(&'static str, u32, u32); 12] {
+fn sizes() -> [(&'static str, u32, u32); 15] {
     let of = |name, value: usize| (name, 4, value as u32);
     [
         of(maps::META, size_of::<Meta>()),
@@ -184,6 +184,9 @@ fn sizes() -> [(&'static str, u32, u32); 12] {
         of(maps::SERVICE_STATS, size_of::<abi::ServiceStats>()),
         of(maps::REASONS, 8),
         of(maps::DEVICES, 8),
+        (maps::GUARD, size_of::<abi::Addr>() as u32, 4),
+        of(maps::LEASES, 8),
+        (maps::VMACS, 8, 4),
     ]
 }
 
@@ -191,8 +194,7 @@ fn sizes() -> [(&'static str, u32, u32); 12] {
 pub fn load(pins: &Path, shared: &Shared, own: Option<Own>) -> Result<Ebpf, Error> {
     let Shared { meta, limits, .. } = shared;
     let sets = meta.set_mask + 1;
-    let mac = own.map_or([0; 6], |own| own.mac);
-    let mac = u64::from_ne_bytes([mac[0], mac[1], mac[2], mac[3], mac[4], mac[5], 0, 0]);
+    let mac = abi::mac_word(own.map_or([0; 6], |own| own.mac));
     let ifindex = own.map_or(0, |own| own.ifindex);
     let mut loader = EbpfLoader::new();
     for name in maps::ALL {

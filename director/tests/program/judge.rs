@@ -14,6 +14,10 @@ use crate::rig::HERE;
 /// What there is, and what was seen.
 pub struct Judge<'a> {
     services: &'a [DesiredService],
+    /// The virtual MAC that is held.
+    held: Option<[u8; 6]>,
+    /// Addresses that may not be answered for.
+    forbidden: &'a [IpAddr],
     /// MACs that frames came from: replies go to one of those.
     sources: HashSet<[u8; 6]>,
 }
@@ -96,6 +100,21 @@ fn addr(bytes: &[u8]) -> IpAddr {
     }
 }
 
+/// Whose MAC a frame asks for.
+fn asked_for(frame: &[u8]) -> Option<IpAddr> {
+    let arp = || {
+        let of_ipv4 = frame[16..20] == [8, 0, 6, 4] && matches!(frame[20..22], [0, 1 | 2]);
+        (of_ipv4 && frame[28..32] != frame[38..42]).then(|| addr(&frame[38..42]))
+    };
+    match frame[12..14] {
+        [0x08, 0x06] if frame.len() >= 42 => arp(),
+        [0x86, 0xdd] if frame.len() >= 78 && frame[20] == 58 && frame[54] == 135 => {
+            Some(addr(&frame[62..78]))
+        }
+        _ => None,
+    }
+}
+
 /// The sum of all 16-bit words, modulo 65,535: equal sums, equally right or wrong checksums.
 fn sum(parts: &[&[u8]]) -> u32 {
     let words = parts.iter().flat_map(|part| part.chunks(2));
@@ -120,14 +139,17 @@ fn ensure(fact: bool, otherwise: &str) -> Judgment {
 
 impl<'a> Judge<'a> {
     /// A judge who has seen nothing yet.
-    pub fn new(services: &'a [DesiredService]) -> Judge<'a> {
-        Judge { services, sources: HashSet::new() }
+    pub fn new(services: &'a [DesiredService], held: Option<[u8; 6]>, forbidden: &'a [IpAddr]) -> Judge<'a> {
+        Judge { services, held, forbidden, sources: HashSet::new() }
     }
 
     /// Whether this may become of that frame.
     pub fn judge(&mut self, frame: &[u8], outcome: &Outcome) -> Judgment {
         self.sources.insert(frame[6..12].try_into().expect("six bytes"));
         let out = &outcome.frame[..];
+        if asked_for(frame).is_some_and(|address| self.forbidden.contains(&address)) {
+            return ensure(outcome.verdict == Verdict::Drop, "answered for without a lease");
+        }
         match outcome.verdict {
             Verdict::Pass => ensure(out == frame, "passed, but changed"),
             Verdict::Drop => ensure(self.concerns(frame) || !whole(frame), "dropped, but not ours"),
@@ -141,14 +163,15 @@ impl<'a> Judge<'a> {
 
     /// Whether a frame is for us, and its destination a VIP or its source a real server behind NAT.
     fn concerns(&self, frame: &[u8]) -> bool {
+        let to_us = frame[..6] == OWN || self.held.is_some_and(|mac| frame[..6] == mac);
         let (source, destination) = match frame[12..14] {
             [0x08, 0x00] if frame.len() >= 34 => (addr(&frame[26..30]), addr(&frame[30..34])),
             [0x86, 0xdd] if frame.len() >= 54 => (addr(&frame[22..38]), addr(&frame[38..54])),
-            [0x08, 0x00] | [0x86, 0xdd] => return frame[..6] == OWN,
+            [0x08, 0x00] | [0x86, 0xdd] => return to_us,
             _ => return false,
         };
         let vip = self.services.iter().any(|service| service.address == destination);
-        frame[..6] == OWN && (vip || self.real(source).is_some())
+        to_us && (vip || self.real(source).is_some())
     }
 
     fn real(&self, address: IpAddr) -> Option<(&DesiredService, &DesiredReal)> {

@@ -4,6 +4,7 @@
 mod direct;
 mod flood;
 mod fragments;
+mod guard;
 mod icmp;
 mod judge;
 mod life;

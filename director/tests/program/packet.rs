@@ -110,6 +110,20 @@ pub fn other(from: SocketAddr, to: SocketAddr, protocol: u8, payload: &[u8]) -> 
     packet(from, to, Upper::Other(IpNumber(protocol), payload.to_vec()), &[])
 }
 
+/// An ARP message in a broadcast frame: 1 asks, 2 answers (RFC 826).
+pub fn arp(operation: u8, sender: &str, target: &str) -> Vec<u8> {
+    let [sender, target] = [sender, target].map(|text| v4(text.parse().expect("an address")));
+    let head = [0x08, 0x06, 0, 1, 0x08, 0x00, 6, 4, 0, operation];
+    [&[0xff; 6][..], &CLIENT, &head, &CLIENT, &sender, &[0; 6], &target].concat()
+}
+
+/// ICMPv6 of neighbour discovery (RFC 4861, 4): 135 asks for `about`, 136 speaks of it.
+pub fn nd(kind: u8, from: &str, to: &str, about: &str) -> Packet {
+    let [from, to, about] = [from, to, about].map(|text| text.parse::<IpAddr>().expect("an address"));
+    let body = [&[kind, 0, 0, 0, 0, 0, 0, 0][..], &v6(about)].concat();
+    Packet { ttl: 255, ..other(SocketAddr::new(from, 0), SocketAddr::new(to, 0), 58, &body) }
+}
+
 fn v4(addr: IpAddr) -> [u8; 4] {
     match addr {
         IpAddr::V4(addr) => addr.octets(),

@@ -4,14 +4,14 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
-use director::dataplane::Verdict;
+use director::dataplane::{Lease, Verdict};
 use director::model::{Forward, Protocol};
 use director_ebpf::abi::Reason;
 
 use crate::judge::Judge;
 use crate::packet::{Packet, Upper, at, tcp, udp};
 use crate::rig::{Rig, hex};
-use crate::traffic::{Random, mutate, services, sound};
+use crate::traffic::{Random, guarded, mutate, services, sound};
 
 /// How many.
 const PACKETS: usize = 1_000_000;
@@ -22,8 +22,11 @@ const POOL: usize = 2_000;
 fn a_million_mutated_packets_come_to_no_harm() {
     let seed = std::env::var("SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or(20_260_101);
     println!("SEED={seed} repeats this run");
-    let rig = Rig::new(services());
-    let mut judge = Judge::new(&rig.desired.services);
+    let mut rig = Rig::new(services());
+    let [held, lost] = guarded();
+    rig.dataplane.leases().expect("leases").set(0, Lease::Forever);
+    rig.dataplane.guard(&[held.clone(), lost.clone()]).expect("a guard");
+    let mut judge = Judge::new(&rig.desired.services, held.mac, &lost.addresses);
     let mut random = Random::new(seed);
     let mut seen: BTreeMap<String, usize> = BTreeMap::new();
     for turn in 0..PACKETS / POOL / 10 {

@@ -3,10 +3,11 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
+use director::dataplane::GuardedGroup;
 use director::model::{Forward, Persistence, Ports, Protocol, Scheduler, Unserved};
 use director::pool::{DesiredService, NextHop};
 
-use crate::packet::{OWN, Packet, Upper, other, tcp, udp};
+use crate::packet::{OWN, Packet, Upper, arp, nd, other, tcp, udp};
 use crate::rig::{elsewhere, service};
 
 /// Random numbers that a seed repeats: xorshift64* (Vigna, "An experimental exploration of Marsaglia's xorshift generators,
@@ -93,11 +94,11 @@ fn kind(
     service(nth, &vip, protocol, forward, &reals.each_ref().map(String::as_str))
 }
 
-/// A sound packet: a client's, a real server's, or an ICMP error about either.
+/// A sound packet: a client's, a real server's, an ICMP error about either, or one of neighbours.
 pub fn sound(random: &mut Random, services: &[DesiredService]) -> Vec<u8> {
     let service = random.pick(services);
     let asks = asks(random, service);
-    let packet = match random.below(10) {
+    let packet = match random.below(11) {
         0..=4 => asks,
         5 | 6 => answer(random, service, &asks),
         7 => about(random, &Packet { from: asks.to, to: asks.from, ..asks }),
@@ -105,6 +106,7 @@ pub fn sound(random: &mut Random, services: &[DesiredService]) -> Vec<u8> {
             let number = *random.pick(&[1u8, 58, 47, 50, 2, 89, 132, 255]);
             other(asks.from, asks.to, number, &asks.payload)
         }
+        9 => return neighbour(random),
         _ => {
             let mut elsewhere = asks;
             elsewhere.to.set_ip(if elsewhere.to.is_ipv4() {
@@ -192,6 +194,35 @@ fn about(random: &mut Random, packet: &Packet) -> Packet {
     other(packet.to, packet.from, number, &[&kind[..], &quotation].concat())
 }
 
+/// The virtual MAC of a group that has a lease.
+const HELD: [u8; 6] = [0x02, 0, 0x5e, 0, 1, 1];
+/// That of one that has none.
+const LOST: [u8; 6] = [0x02, 0, 0x5e, 0, 1, 2];
+/// Addresses of either kind, with and without services.
+const GUARDED: [[&str; 3]; 2] =
+    [["192.0.2.1", "2001:db8::2", "2001:db8::3"], ["192.0.2.2", "192.0.2.3", "2001:db8::1"]];
+
+/// Two groups for the guard: the first is to have a lease, the second none.
+pub fn guarded() -> [GuardedGroup; 2] {
+    let group = |addresses: [&str; 3], mac| GuardedGroup {
+        addresses: addresses.map(|text| text.parse().expect("an address")).to_vec(),
+        mac: Some(mac),
+    };
+    [group(GUARDED[0], HELD), group(GUARDED[1], LOST)]
+}
+
+/// A question for a MAC, or something like it.
+fn neighbour(random: &mut Random) -> Vec<u8> {
+    let [sender, target] =
+        [(), ()].map(|()| *random.pick(&["192.0.2.1", "192.0.2.2", "192.0.2.3", "192.0.2.4"]));
+    if random.below(2) == 0 {
+        return arp(*random.pick(&[1, 1, 2, 3]), sender, target);
+    }
+    let [to, about] =
+        [(), ()].map(|()| *random.pick(&["2001:db8::1", "2001:db8::2", "2001:db8::3", "ff02::1"]));
+    nd(*random.pick(&[135, 135, 136, 133]), "2001:db8:c::7", to, about).frame()
+}
+
 /// What may befall a frame.
 pub fn mutate(random: &mut Random, mut frame: Vec<u8>, another: &[u8]) -> Vec<u8> {
     match random.below(12) {
@@ -233,9 +264,14 @@ pub fn mutate(random: &mut Random, mut frame: Vec<u8>, another: &[u8]) -> Vec<u8
             frame[14..].iter_mut().for_each(|byte| *byte = random.next() as u8);
         }
     }
-    if random.below(40) != 0 {
-        frame[..6].copy_from_slice(&OWN);
-    }
+    let mac = match random.below(40) {
+        0 => return frame,
+        1 => HELD,
+        2 => LOST,
+        3 => [0x33, 0x33, 0xff, 0, 0, 1],
+        _ => OWN,
+    };
+    frame[..6].copy_from_slice(&mac);
     frame
 }
 

@@ -133,7 +133,7 @@ fn what_someone_else_removes_comes_back() -> Result<()> {
     let director = lab.director(everywhere())?;
     // An address; the link's pin, without which the program would end with the daemon; a service's key.
     lab.host("director").run(&["ip", "address", "del", "198.51.100.10/32", "dev", "eth0"])?;
-    let maps = director.pins().join("v1");
+    let maps = director.pins().join("v2");
     let link = maps.join("link-eth0-native");
     std::fs::remove_file(&link)?;
     let keys = maps.join("SERVICE_KEYS").display().to_string();
@@ -166,7 +166,7 @@ fn a_link_that_someone_cuts_is_made_again() -> Result<()> {
     let lab = Lab::builder().build()?;
     let _nginx = lab.nginx_everywhere()?;
     let director = lab.director(everywhere())?;
-    let link = director.pins().join("v1").join("link-eth0-native");
+    let link = director.pins().join("v2").join("link-eth0-native");
     let cut = std::process::Command::new("bpftool").args(["link", "detach", "pinned"]).arg(&link).status()?;
     ensure!(cut.success(), "bpftool: {cut}");
     wait::until("another link", Duration::from_secs(15), || {
