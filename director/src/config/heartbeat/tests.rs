@@ -521,517 +521,523 @@ fn a_director_finds_its_name() {
 
 #[test]
 fn wrong_keys() {
-    refused(&[
-        (
-            6,
-            "heartbeat: 5\nx:",
-            &[
-                "6:12: `heartbeat` must be a mapping, found the number 5 (it has the keys `key_file`, `interval`, `dead_after`, `initial_wait`, `settle`, `quorum`, `failback`, `ping`, `ping_interval`, `track`, `balance`, `announce`, `directors`, `groups`)",
-                "7:1: unknown key `x` in the configuration (the known keys are `interfaces`, `vips`, `heartbeat`, `defaults`, `services`, `http`, `socket`, `limits`, `probes`, `maintenance_dir`, `notify`)",
-            ],
-        ),
-        (
-            6,
-            "heartbeat:\n  colour: red",
-            &[
-                "7:3: unknown key `colour` in `heartbeat` (the known keys are `key_file`, `interval`, `dead_after`, `initial_wait`, `settle`, `quorum`, `failback`, `ping`, `ping_interval`, `track`, `balance`, `announce`, `directors`, `groups`)",
-            ],
-        ),
-        (7, "", &["8:3: `heartbeat` needs `key_file` (write key_file: /etc/director/heartbeat.key)"]),
-        (
-            7,
-            "  key_file: heartbeat.key",
-            &["7:13: `key_file` must be an absolute path, found `heartbeat.key`"],
-        ),
-    ]);
+    refused(WRONG_KEYS);
 }
+
+const WRONG_KEYS: &[Case] = &[
+    (
+        6,
+        "heartbeat: 5\nx:",
+        &[
+            "6:12: `heartbeat` must be a mapping, found the number 5 (it has the keys `key_file`, `interval`, `dead_after`, `initial_wait`, `settle`, `quorum`, `failback`, `ping`, `ping_interval`, `track`, `balance`, `announce`, `directors`, `groups`)",
+            "7:1: unknown key `x` in the configuration (the known keys are `interfaces`, `vips`, `heartbeat`, `defaults`, `services`, `http`, `socket`, `limits`, `probes`, `maintenance_dir`, `notify`)",
+        ],
+    ),
+    (
+        6,
+        "heartbeat:\n  colour: red",
+        &[
+            "7:3: unknown key `colour` in `heartbeat` (the known keys are `key_file`, `interval`, `dead_after`, `initial_wait`, `settle`, `quorum`, `failback`, `ping`, `ping_interval`, `track`, `balance`, `announce`, `directors`, `groups`)",
+        ],
+    ),
+    (7, "", &["8:3: `heartbeat` needs `key_file` (write key_file: /etc/director/heartbeat.key)"]),
+    (7, "  key_file: heartbeat.key", &["7:13: `key_file` must be an absolute path, found `heartbeat.key`"]),
+];
 
 #[test]
 fn wrong_times_and_words() {
-    refused(&[
-        (8, "  interval: 4ms", &["8:13: `interval` must be from 5ms to 10s, found `4ms`"]),
-        (8, "  interval: 11s", &["8:13: `interval` must be from 5ms to 10s, found `11s`"]),
-        (
-            8,
-            "  dead_after: 199ms",
-            &[
-                "8:15: `dead_after` must be at least twice the interval of 100ms, found 199ms (write 350ms, or make `interval` shorter)",
-            ],
-        ),
-        (8, "  dead_after: 61s", &["8:15: `dead_after` must be from 10ms to 60s, found `61s`"]),
-        (
-            8,
-            "  interval: 1s\n  dead_after: 1500ms",
-            &[
-                "9:15: `dead_after` must be at least twice the interval of 1s, found 1500ms (write 3500ms, or make `interval` shorter)",
-            ],
-        ),
-        (8, "  initial_wait: 11m", &["8:17: `initial_wait` must be from 0ms to 600s, found `11m`"]),
-        (
-            8,
-            "  settle: 3",
-            &["8:11: `settle` needs a unit, found the number 3 (write 3s for seconds; others are ms, m, h)"],
-        ),
-        (8, "  quorum: all", &["8:11: unknown word `all` for `quorum` (it is one of `none`, `majority`)"]),
-        (
-            8,
-            "  quorum: majority",
-            &[
-                "8:11: `quorum: majority` needs three directors or more: of two, neither could take over when the other one dies (remove it, or add a third director; witnesses in `ping` also help two directors to decide)",
-            ],
-        ),
-        (
-            8,
-            "  failback: yes",
-            &[
-                "8:13: `failback` must be `true`, `false` or a duration, found the text `yes` (write 30s to have a director heard for so long before VIPs return to it)",
-            ],
-        ),
-        (
-            8,
-            "  failback: [true]",
-            &[
-                "8:13: `failback` must be `true`, `false` or a duration, found a list (write 30s to have a director heard for so long before VIPs return to it)",
-            ],
-        ),
-        (8, "  failback: 25h", &["8:13: `failback` must be from 0ms to 24h, found `25h`"]),
-        (8, "  ping_interval: 99ms", &["8:18: `ping_interval` must be from 100ms to 60s, found `99ms`"]),
-    ]);
+    refused(WRONG_TIMES_AND_WORDS);
 }
+
+const WRONG_TIMES_AND_WORDS: &[Case] = &[
+    (8, "  interval: 4ms", &["8:13: `interval` must be from 5ms to 10s, found `4ms`"]),
+    (8, "  interval: 11s", &["8:13: `interval` must be from 5ms to 10s, found `11s`"]),
+    (
+        8,
+        "  dead_after: 199ms",
+        &[
+            "8:15: `dead_after` must be at least twice the interval of 100ms, found 199ms (write 350ms, or make `interval` shorter)",
+        ],
+    ),
+    (8, "  dead_after: 61s", &["8:15: `dead_after` must be from 10ms to 60s, found `61s`"]),
+    (
+        8,
+        "  interval: 1s\n  dead_after: 1500ms",
+        &[
+            "9:15: `dead_after` must be at least twice the interval of 1s, found 1500ms (write 3500ms, or make `interval` shorter)",
+        ],
+    ),
+    (8, "  initial_wait: 11m", &["8:17: `initial_wait` must be from 0ms to 600s, found `11m`"]),
+    (
+        8,
+        "  settle: 3",
+        &["8:11: `settle` needs a unit, found the number 3 (write 3s for seconds; others are ms, m, h)"],
+    ),
+    (8, "  quorum: all", &["8:11: unknown word `all` for `quorum` (it is one of `none`, `majority`)"]),
+    (
+        8,
+        "  quorum: majority",
+        &[
+            "8:11: `quorum: majority` needs three directors or more: of two, neither could take over when the other one dies (remove it, or add a third director; witnesses in `ping` also help two directors to decide)",
+        ],
+    ),
+    (
+        8,
+        "  failback: yes",
+        &[
+            "8:13: `failback` must be `true`, `false` or a duration, found the text `yes` (write 30s to have a director heard for so long before VIPs return to it)",
+        ],
+    ),
+    (
+        8,
+        "  failback: [true]",
+        &[
+            "8:13: `failback` must be `true`, `false` or a duration, found a list (write 30s to have a director heard for so long before VIPs return to it)",
+        ],
+    ),
+    (8, "  failback: 25h", &["8:13: `failback` must be from 0ms to 24h, found `25h`"]),
+    (8, "  ping_interval: 99ms", &["8:18: `ping_interval` must be from 100ms to 60s, found `99ms`"]),
+];
 
 #[test]
 fn wrong_lists() {
-    refused(&[
-        (
-            8,
-            "  ping: [192.0.2.1, x, 192.0.2.1]",
-            &[
-                "8:21: `ping` must be an IPv4 or IPv6 address, found the text `x`",
-                "8:24: 192.0.2.1 is in `ping` twice (list it once)",
-            ],
-        ),
-        (
-            8,
-            "  ping: 192.0.2.1",
-            &[
-                "8:9: `ping` must be a list, found the text `192.0.2.1` (write `ping: []` for an empty list, or items that begin with `- `)",
-            ],
-        ),
-        (
-            8,
-            "  track: [{ interval: 99ms, timeout: 9ms, weight: 101 }]",
-            &[
-                "8:11: a tracked command needs `command` (write command: [/usr/bin/pgrep, nginx])",
-                "8:11: a tracked command needs `name` (write name: nginx)",
-                "8:23: `interval` must be from 100ms to 1h, found `99ms`",
-                "8:38: `timeout` must be from 10ms to 1h, found `9ms`",
-                "8:51: `weight` must be a whole number from -100 to 100, found the number 101",
-            ],
-        ),
-        (
-            8,
-            "  track: [{ name: a, command: [/a], weight: 0 }, { name: a, command: [a] }]",
-            &[
-                "8:45: `weight` must not be 0: the command would say nothing (write -50, or leave it out to have a director where it fails not take part)",
-                "8:58: two tracked commands are named `a`, the first on line 8 (rename one of them)",
-                "8:71: `command` must begin with the absolute path of a program, found `a` (write a list, as [/usr/bin/pgrep, nginx])",
-            ],
-        ),
-        (
-            8,
-            "  track: [{ name: a b, command: /a }, { name: b, command: [] }, { name: c, command: [/a, 5, \"\\0\"] }]",
-            &[
-                "8:19: `a b` cannot be a tracked command's name (a name is 1 to 63 letters, digits, `.`, `_` or `-`)",
-                "8:33: `command` must be a list of a program and its arguments, found the text `/a` (write a list, as [/usr/bin/pgrep, nginx])",
-                "8:59: `command` must name a program (write a list, as [/usr/bin/pgrep, nginx])",
-                "8:90: `command` must be a text, found the number 5 (put it in quotes if it is meant as it stands)",
-                "8:93: `command` must be without the character NUL",
-            ],
-        ),
-        (
-            8,
-            "  balance: 5",
-            &[
-                "8:12: `balance` must be `true`, `false` or a mapping, found the number 5 (write { moves: 1, every: 4s, mature: 5s })",
-            ],
-        ),
-        (
-            8,
-            "  balance: { moves: 0, every: 99ms, mature: 61m, much: 1 }",
-            &[
-                "8:21: `moves` must be a whole number from 1 to 64, found the number 0",
-                "8:31: `every` must be from 100ms to 1h, found `99ms`",
-                "8:45: `mature` must be from 0ms to 1h, found `61m`",
-                "8:50: unknown key `much` in `balance` (the known keys are `moves`, `every`, `mature`)",
-            ],
-        ),
-        (
-            8,
-            "  announce: { burst: 21, spacing: 0ms, refresh: true, share: 100ms, neighbours: [224.0.0.1] }",
-            &[
-                "8:22: `burst` must be a whole number from 1 to 20, found the number 21",
-                "8:35: `spacing` must be from 1ms to 10s, found `0ms`",
-                "8:49: `refresh` must be a duration or `false`, found true (write 60s)",
-                "8:62: `share` must be from 1s to 24h, found `100ms`",
-                "8:82: `neighbours` must be the address of one host, but 224.0.0.1 is a multicast address",
-            ],
-        ),
-    ]);
+    refused(WRONG_LISTS);
 }
+
+const WRONG_LISTS: &[Case] = &[
+    (
+        8,
+        "  ping: [192.0.2.1, x, 192.0.2.1]",
+        &[
+            "8:21: `ping` must be an IPv4 or IPv6 address, found the text `x`",
+            "8:24: 192.0.2.1 is in `ping` twice (list it once)",
+        ],
+    ),
+    (
+        8,
+        "  ping: 192.0.2.1",
+        &[
+            "8:9: `ping` must be a list, found the text `192.0.2.1` (write `ping: []` for an empty list, or items that begin with `- `)",
+        ],
+    ),
+    (
+        8,
+        "  track: [{ interval: 99ms, timeout: 9ms, weight: 101 }]",
+        &[
+            "8:11: a tracked command needs `command` (write command: [/usr/bin/pgrep, nginx])",
+            "8:11: a tracked command needs `name` (write name: nginx)",
+            "8:23: `interval` must be from 100ms to 1h, found `99ms`",
+            "8:38: `timeout` must be from 10ms to 1h, found `9ms`",
+            "8:51: `weight` must be a whole number from -100 to 100, found the number 101",
+        ],
+    ),
+    (
+        8,
+        "  track: [{ name: a, command: [/a], weight: 0 }, { name: a, command: [a] }]",
+        &[
+            "8:45: `weight` must not be 0: the command would say nothing (write -50, or leave it out to have a director where it fails not take part)",
+            "8:58: two tracked commands are named `a`, the first on line 8 (rename one of them)",
+            "8:71: `command` must begin with the absolute path of a program, found `a` (write a list, as [/usr/bin/pgrep, nginx])",
+        ],
+    ),
+    (
+        8,
+        "  track: [{ name: a b, command: /a }, { name: b, command: [] }, { name: c, command: [/a, 5, \"\\0\"] }]",
+        &[
+            "8:19: `a b` cannot be a tracked command's name (a name is 1 to 63 letters, digits, `.`, `_` or `-`)",
+            "8:33: `command` must be a list of a program and its arguments, found the text `/a` (write a list, as [/usr/bin/pgrep, nginx])",
+            "8:59: `command` must name a program (write a list, as [/usr/bin/pgrep, nginx])",
+            "8:90: `command` must be a text, found the number 5 (put it in quotes if it is meant as it stands)",
+            "8:93: `command` must be without the character NUL",
+        ],
+    ),
+    (
+        8,
+        "  balance: 5",
+        &[
+            "8:12: `balance` must be `true`, `false` or a mapping, found the number 5 (write { moves: 1, every: 4s, mature: 5s })",
+        ],
+    ),
+    (
+        8,
+        "  balance: { moves: 0, every: 99ms, mature: 61m, much: 1 }",
+        &[
+            "8:21: `moves` must be a whole number from 1 to 64, found the number 0",
+            "8:31: `every` must be from 100ms to 1h, found `99ms`",
+            "8:45: `mature` must be from 0ms to 1h, found `61m`",
+            "8:50: unknown key `much` in `balance` (the known keys are `moves`, `every`, `mature`)",
+        ],
+    ),
+    (
+        8,
+        "  announce: { burst: 21, spacing: 0ms, refresh: true, share: 100ms, neighbours: [224.0.0.1] }",
+        &[
+            "8:22: `burst` must be a whole number from 1 to 20, found the number 21",
+            "8:35: `spacing` must be from 1ms to 10s, found `0ms`",
+            "8:49: `refresh` must be a duration or `false`, found true (write 60s)",
+            "8:62: `share` must be from 1s to 24h, found `100ms`",
+            "8:82: `neighbours` must be the address of one host, but 224.0.0.1 is a multicast address",
+        ],
+    ),
+];
 
 #[test]
 fn wrong_directors() {
-    refused(&[
-        (
-            9,
-            "  directors: lb1\n  x:",
-            &[
-                "9:14: `directors` must be a list, found the text `lb1` (write `directors: []` for an empty list, or items that begin with `- `)",
-                "10:3: unknown key `x` in `heartbeat` (the known keys are `key_file`, `interval`, `dead_after`, `initial_wait`, `settle`, `quorum`, `failback`, `ping`, `ping_interval`, `track`, `balance`, `announce`, `directors`, `groups`)",
-            ],
-        ),
-        (10, "    - ", &["11:7: a director needs `name` (write name: lb1)"]),
-        (
-            10,
-            "    - name: lb2",
-            &["13:13: two directors are named `lb2`, the first on line 10 (rename one of them)"],
-        ),
-        (
-            10,
-            "    - name: -a/b",
-            &[
-                "10:13: `-a/b` cannot be a director's name (a name is 1 to 63 letters, digits, `.`, `_` or `-`)",
-            ],
-        ),
-        (
-            11,
-            "      priority: 0",
-            &["11:17: `priority` must be a whole number from 1 to 255, found the number 0"],
-        ),
-    ]);
+    refused(WRONG_DIRECTORS);
 }
+
+const WRONG_DIRECTORS: &[Case] = &[
+    (
+        9,
+        "  directors: lb1\n  x:",
+        &[
+            "9:14: `directors` must be a list, found the text `lb1` (write `directors: []` for an empty list, or items that begin with `- `)",
+            "10:3: unknown key `x` in `heartbeat` (the known keys are `key_file`, `interval`, `dead_after`, `initial_wait`, `settle`, `quorum`, `failback`, `ping`, `ping_interval`, `track`, `balance`, `announce`, `directors`, `groups`)",
+        ],
+    ),
+    (10, "    - ", &["11:7: a director needs `name` (write name: lb1)"]),
+    (
+        10,
+        "    - name: lb2",
+        &["13:13: two directors are named `lb2`, the first on line 10 (rename one of them)"],
+    ),
+    (
+        10,
+        "    - name: -a/b",
+        &["10:13: `-a/b` cannot be a director's name (a name is 1 to 63 letters, digits, `.`, `_` or `-`)"],
+    ),
+    (
+        11,
+        "      priority: 0",
+        &["11:17: `priority` must be a whole number from 1 to 255, found the number 0"],
+    ),
+];
 
 #[test]
 fn wrong_links() {
-    refused(&[
-        (
-            12,
-            "      prio: 5",
-            &[
-                "10:7: a director needs `links` (write links: [{ udp: \"192.0.2.11:694\" }])",
-                "12:7: unknown key `prio` in `directors` (the known keys are `name`, `priority`, `links`)",
-            ],
-        ),
-        (
-            12,
-            "      links: []",
-            &[
-                "12:14: `links` must be 1 to 8, found 0 (write { udp: \"192.0.2.11:694\" }, { multicast: \"239.255.0.1:694\", interface: eth1 } or { serial: /dev/ttyS0 })",
-            ],
-        ),
-        (
-            12,
-            "      links: 192.0.2.11",
-            &[
-                "12:14: `links` must be a list, found the text `192.0.2.11` (write `links: []` for an empty list, or items that begin with `- `)",
-            ],
-        ),
-        (
-            12,
-            "      links: [192.0.2.11, {}, { udp: 192.0.2.1, serial: /dev/ttyS0 }, { udp: 192.0.2.1, ttl: 1 }]",
-            &[
-                "12:15: `links` must be a mapping, found the text `192.0.2.11` (it has the keys `udp`, `multicast`, `serial`)",
-                "12:27: a link is one of `udp`, `multicast` and `serial` (write { udp: \"192.0.2.11:694\" }, { multicast: \"239.255.0.1:694\", interface: eth1 } or { serial: /dev/ttyS0 })",
-                "12:31: a link is one of `udp`, `multicast` and `serial` (write { udp: \"192.0.2.11:694\" }, { multicast: \"239.255.0.1:694\", interface: eth1 } or { serial: /dev/ttyS0 })",
-                "12:89: unknown key `ttl` in a link by udp (the known keys are `udp`)",
-                "14:14: director `lb2` has 2 links, but director `lb1` (line 12) has 4 links (the same place in each list is the same link: give every director as many)",
-            ],
-        ),
-        (
-            12,
-            "      links: [{ udp: lb1 }, { multicast: 192.0.2.1 }]",
-            &[
-                "12:22: `udp` must be an address with or without a port, found the text `lb1` (write \"192.0.2.11:694\" or \"[2001:db8::11]:694\", in quotes)",
-                "12:29: a link by multicast needs `interface` (write interface: eth1)",
-                "12:42: `multicast` must be a multicast group, but 192.0.2.1 is none (write \"239.255.0.1:694\" or \"[ff05::694]:694\")",
-            ],
-        ),
-        (
-            12,
-            "      links: [{ udp: 224.0.0.1 }, { multicast: 239.255.0.1, interface: a/b, ttl: 0, baud: 1 }]",
-            &[
-                "12:22: `udp` must be the address of one host, but 224.0.0.1 is a multicast address",
-                "12:72: `a/b` cannot be an interface's name (a name is 1 to 15 characters without `/`, `:`, `%` and spaces)",
-                "12:82: `ttl` must be a whole number from 1 to 255, found the number 0",
-                "12:85: unknown key `baud` in a link by multicast (the known keys are `multicast`, `interface`, `ttl`)",
-            ],
-        ),
-        (
-            12,
-            "      links: [{ udp: \"192.0.2.11:0\" }, { multicast: 239.255.0.2, interface: eth1 }]",
-            &[
-                "12:22: `udp` must be an address with or without a port, found the text `192.0.2.11:0` (write \"192.0.2.11:694\" or \"[2001:db8::11]:694\", in quotes)",
-                "14:36: link 2 of director `lb2` is in the group 239.255.0.1:694, but that of director `lb1` in 239.255.0.2:694 (write the same group and port for all directors)",
-            ],
-        ),
-        (
-            12,
-            "      links: [{ udp: \"fe80::1\" }, { udp: \"[fe80::1%2]:694\" }]",
-            &[
-                "12:22: `udp` must say where it is reached, but fe80::1 is a link-local address (give the host an address of the site, as one of fd00::/8)",
-                "12:42: `udp` must be an address with or without a port, found the text `[fe80::1%2]:694` (write \"192.0.2.11:694\" or \"[2001:db8::11]:694\", in quotes)",
-            ],
-        ),
-        (
-            12,
-            "      links: [{ udp: 192.0.2.12 }, { multicast: 239.255.0.1, interface: eth1 }]",
-            &[
-                "14:15: director `lb2` has the address 192.0.2.12:694, which director `lb1` has already (line 12) (write each director's own address)",
-            ],
-        ),
-        (
-            12,
-            "      links: [{ udp: 192.0.2.10 }, { multicast: 239.255.0.1, interface: eth1 }]",
-            &[
-                "12:15: 192.0.2.10 is a VIP, and VIPs move between directors (write an address that this director always has)",
-            ],
-        ),
-        (
-            12,
-            "      links: [{ udp: \"2001:db8::11\" }, { udp: 192.0.2.11 }]",
-            &[
-                "14:15: link 1 of director `lb2` goes by udp over IPv4, but that of director `lb1` by udp over IPv6 (the same place in each list is the same link: keep to one order)",
-                "14:36: link 2 of director `lb2` goes by multicast, but that of director `lb1` by udp over IPv4 (the same place in each list is the same link: keep to one order)",
-            ],
-        ),
-        (
-            12,
-            "      links: [{ udp: 192.0.2.11 }]",
-            &[
-                "14:14: director `lb2` has 2 links, but director `lb1` (line 12) has 1 link (the same place in each list is the same link: give every director as many)",
-            ],
-        ),
-        (
-            12,
-            "      links: [{ multicast: 239.255.0.1, interface: eth1 }, { multicast: 239.255.0.1, interface: eth1, ttl: 9 }]",
-            &[
-                "12:60: links 1 and 2 of a director are one and the same (a second link must go another way)",
-                "14:15: link 1 of director `lb2` goes by udp over IPv4, but that of director `lb1` by multicast (the same place in each list is the same link: keep to one order)",
-            ],
-        ),
-        (
-            12,
-            "      links: [{ serial: ttyS0 }, { serial: /dev/ttyS0, baud: 5 }, { serial: /dev/ttyS0 }]",
-            &[
-                "12:25: `serial` must be an absolute path, found `ttyS0`",
-                "12:62: `baud` must be a speed of serial lines, found the number 5 (it is one of 9600, 19200, 38400, 57600, 115200, 230400, 460800, 921600)",
-                "14:14: director `lb2` has 2 links, but director `lb1` (line 12) has 3 links (the same place in each list is the same link: give every director as many)",
-            ],
-        ),
-        (
-            12,
-            "      links: [{ serial: /dev/ttyS0 }, { serial: /dev/ttyS0 }]",
-            &[
-                "12:39: links 1 and 2 of a director are one and the same (a second link must go another way)",
-                "14:15: link 1 of director `lb2` goes by udp over IPv4, but that of director `lb1` by serial line (the same place in each list is the same link: keep to one order)",
-                "14:36: link 2 of director `lb2` goes by multicast, but that of director `lb1` by serial line (the same place in each list is the same link: keep to one order)",
-            ],
-        ),
-        (
-            15,
-            "    - name: lb3\n      links: [{ serial: /dev/ttyS0 }, { multicast: 239.255.0.1, interface: eth1 }]\n  groups:",
-            &[
-                "16:15: a serial line joins two directors, and there are 3 (use udp or multicast)",
-                "16:15: link 1 of director `lb3` goes by serial line, but that of director `lb1` by udp over IPv4 (the same place in each list is the same link: keep to one order)",
-            ],
-        ),
-    ]);
+    refused(WRONG_LINKS);
 }
+
+const WRONG_LINKS: &[Case] = &[
+    (
+        12,
+        "      prio: 5",
+        &[
+            "10:7: a director needs `links` (write links: [{ udp: \"192.0.2.11:694\" }])",
+            "12:7: unknown key `prio` in `directors` (the known keys are `name`, `priority`, `links`)",
+        ],
+    ),
+    (
+        12,
+        "      links: []",
+        &[
+            "12:14: `links` must be 1 to 8, found 0 (write { udp: \"192.0.2.11:694\" }, { multicast: \"239.255.0.1:694\", interface: eth1 } or { serial: /dev/ttyS0 })",
+        ],
+    ),
+    (
+        12,
+        "      links: 192.0.2.11",
+        &[
+            "12:14: `links` must be a list, found the text `192.0.2.11` (write `links: []` for an empty list, or items that begin with `- `)",
+        ],
+    ),
+    (
+        12,
+        "      links: [192.0.2.11, {}, { udp: 192.0.2.1, serial: /dev/ttyS0 }, { udp: 192.0.2.1, ttl: 1 }]",
+        &[
+            "12:15: `links` must be a mapping, found the text `192.0.2.11` (it has the keys `udp`, `multicast`, `serial`)",
+            "12:27: a link is one of `udp`, `multicast` and `serial` (write { udp: \"192.0.2.11:694\" }, { multicast: \"239.255.0.1:694\", interface: eth1 } or { serial: /dev/ttyS0 })",
+            "12:31: a link is one of `udp`, `multicast` and `serial` (write { udp: \"192.0.2.11:694\" }, { multicast: \"239.255.0.1:694\", interface: eth1 } or { serial: /dev/ttyS0 })",
+            "12:89: unknown key `ttl` in a link by udp (the known keys are `udp`)",
+            "14:14: director `lb2` has 2 links, but director `lb1` (line 12) has 4 links (the same place in each list is the same link: give every director as many)",
+        ],
+    ),
+    (
+        12,
+        "      links: [{ udp: lb1 }, { multicast: 192.0.2.1 }]",
+        &[
+            "12:22: `udp` must be an address with or without a port, found the text `lb1` (write \"192.0.2.11:694\" or \"[2001:db8::11]:694\", in quotes)",
+            "12:29: a link by multicast needs `interface` (write interface: eth1)",
+            "12:42: `multicast` must be a multicast group, but 192.0.2.1 is none (write \"239.255.0.1:694\" or \"[ff05::694]:694\")",
+        ],
+    ),
+    (
+        12,
+        "      links: [{ udp: 224.0.0.1 }, { multicast: 239.255.0.1, interface: a/b, ttl: 0, baud: 1 }]",
+        &[
+            "12:22: `udp` must be the address of one host, but 224.0.0.1 is a multicast address",
+            "12:72: `a/b` cannot be an interface's name (a name is 1 to 15 characters without `/`, `:`, `%` and spaces)",
+            "12:82: `ttl` must be a whole number from 1 to 255, found the number 0",
+            "12:85: unknown key `baud` in a link by multicast (the known keys are `multicast`, `interface`, `ttl`)",
+        ],
+    ),
+    (
+        12,
+        "      links: [{ udp: \"192.0.2.11:0\" }, { multicast: 239.255.0.2, interface: eth1 }]",
+        &[
+            "12:22: `udp` must be an address with or without a port, found the text `192.0.2.11:0` (write \"192.0.2.11:694\" or \"[2001:db8::11]:694\", in quotes)",
+            "14:36: link 2 of director `lb2` is in the group 239.255.0.1:694, but that of director `lb1` in 239.255.0.2:694 (write the same group and port for all directors)",
+        ],
+    ),
+    (
+        12,
+        "      links: [{ udp: \"fe80::1\" }, { udp: \"[fe80::1%2]:694\" }]",
+        &[
+            "12:22: `udp` must say where it is reached, but fe80::1 is a link-local address (give the host an address of the site, as one of fd00::/8)",
+            "12:42: `udp` must be an address with or without a port, found the text `[fe80::1%2]:694` (write \"192.0.2.11:694\" or \"[2001:db8::11]:694\", in quotes)",
+        ],
+    ),
+    (
+        12,
+        "      links: [{ udp: 192.0.2.12 }, { multicast: 239.255.0.1, interface: eth1 }]",
+        &[
+            "14:15: director `lb2` has the address 192.0.2.12:694, which director `lb1` has already (line 12) (write each director's own address)",
+        ],
+    ),
+    (
+        12,
+        "      links: [{ udp: 192.0.2.10 }, { multicast: 239.255.0.1, interface: eth1 }]",
+        &[
+            "12:15: 192.0.2.10 is a VIP, and VIPs move between directors (write an address that this director always has)",
+        ],
+    ),
+    (
+        12,
+        "      links: [{ udp: \"2001:db8::11\" }, { udp: 192.0.2.11 }]",
+        &[
+            "14:15: link 1 of director `lb2` goes by udp over IPv4, but that of director `lb1` by udp over IPv6 (the same place in each list is the same link: keep to one order)",
+            "14:36: link 2 of director `lb2` goes by multicast, but that of director `lb1` by udp over IPv4 (the same place in each list is the same link: keep to one order)",
+        ],
+    ),
+    (
+        12,
+        "      links: [{ udp: 192.0.2.11 }]",
+        &[
+            "14:14: director `lb2` has 2 links, but director `lb1` (line 12) has 1 link (the same place in each list is the same link: give every director as many)",
+        ],
+    ),
+    (
+        12,
+        "      links: [{ multicast: 239.255.0.1, interface: eth1 }, { multicast: 239.255.0.1, interface: eth1, ttl: 9 }]",
+        &[
+            "12:60: links 1 and 2 of a director are one and the same (a second link must go another way)",
+            "14:15: link 1 of director `lb2` goes by udp over IPv4, but that of director `lb1` by multicast (the same place in each list is the same link: keep to one order)",
+        ],
+    ),
+    (
+        12,
+        "      links: [{ serial: ttyS0 }, { serial: /dev/ttyS0, baud: 5 }, { serial: /dev/ttyS0 }]",
+        &[
+            "12:25: `serial` must be an absolute path, found `ttyS0`",
+            "12:62: `baud` must be a speed of serial lines, found the number 5 (it is one of 9600, 19200, 38400, 57600, 115200, 230400, 460800, 921600)",
+            "14:14: director `lb2` has 2 links, but director `lb1` (line 12) has 3 links (the same place in each list is the same link: give every director as many)",
+        ],
+    ),
+    (
+        12,
+        "      links: [{ serial: /dev/ttyS0 }, { serial: /dev/ttyS0 }]",
+        &[
+            "12:39: links 1 and 2 of a director are one and the same (a second link must go another way)",
+            "14:15: link 1 of director `lb2` goes by udp over IPv4, but that of director `lb1` by serial line (the same place in each list is the same link: keep to one order)",
+            "14:36: link 2 of director `lb2` goes by multicast, but that of director `lb1` by serial line (the same place in each list is the same link: keep to one order)",
+        ],
+    ),
+    (
+        15,
+        "    - name: lb3\n      links: [{ serial: /dev/ttyS0 }, { multicast: 239.255.0.1, interface: eth1 }]\n  groups:",
+        &[
+            "16:15: a serial line joins two directors, and there are 3 (use udp or multicast)",
+            "16:15: link 1 of director `lb3` goes by serial line, but that of director `lb1` by udp over IPv4 (the same place in each list is the same link: keep to one order)",
+        ],
+    ),
+];
 
 #[test]
 fn wrong_groups() {
-    refused(&[
-        (
-            15,
-            "  groups: blue\n  x:",
-            &[
-                "15:11: `groups` must be a list, found the text `blue` (write `groups: []` for an empty list, or items that begin with `- `)",
-                "16:3: unknown key `x` in `heartbeat` (the known keys are `key_file`, `interval`, `dead_after`, `initial_wait`, `settle`, `quorum`, `failback`, `ping`, `ping_interval`, `track`, `balance`, `announce`, `directors`, `groups`)",
-            ],
-        ),
-        (
-            16,
-            "    - name: blue\n    - name: blue",
-            &["17:13: two groups are named `blue`, the first on line 16 (rename one of them)"],
-        ),
-        (16, "    - prefer: []", &["16:7: a group needs `name` (write name: blue)"]),
-        (
-            16,
-            "    - name: blue/1",
-            &[
-                "16:13: `blue/1` cannot be a group's name (a name is 1 to 63 letters, digits, `.`, `_` or `-`)",
-            ],
-        ),
-        (
-            16,
-            "    - name: red",
-            &["16:7: no VIP is in group `red` (write group: red with a VIP in `vips`, or remove the group)"],
-        ),
-        (
-            16,
-            "    - { name: blue, prefer: [lb3, lb1, lb1, router] }",
-            &[
-                "16:30: `lb3` in `prefer` is none of the directors (did you mean `lb1`?)",
-                "16:40: `lb1` is in `prefer` twice (name it once, where it comes first)",
-                "16:45: `router` in `prefer` is none of the directors (the directors are `lb1`, `lb2`)",
-            ],
-        ),
-        (
-            16,
-            "    - { name: blue, failback: never }",
-            &[
-                "16:31: `failback` must be `true`, `false` or a duration, found the text `never` (write 30s to have a director heard for so long before VIPs return to it)",
-            ],
-        ),
-        (
-            16,
-            "    - { name: blue, virtual_mac: \"02:00:5e:00:00\" }",
-            &[
-                "16:34: `virtual_mac` must be `true`, `false` or a MAC address, found the text `02:00:5e:00:00` (write \"02:00:5e:00:00:01\", or true for one made from the group's name)",
-            ],
-        ),
-        (
-            16,
-            "    - { name: blue, virtual_mac: \"01:00:5e:00:00:01\" }",
-            &[
-                "16:34: `virtual_mac` must be the MAC address of one station, but 01:00:5e:00:00:01 is none (its first byte must be even, as in \"02:00:5e:00:00:01\")",
-            ],
-        ),
-        (
-            16,
-            "    - { name: blue, virtual_mac: \"00:00:00:00:00:00\" }",
-            &[
-                "16:34: `virtual_mac` must be the MAC address of one station, but 00:00:00:00:00:00 is none (its first byte must be even, as in \"02:00:5e:00:00:01\")",
-            ],
-        ),
-        (
-            16,
-            "    - { name: blue, virtual_mac: 5 }",
-            &[
-                "16:34: `virtual_mac` must be `true`, `false` or a MAC address, found the number 5 (write \"02:00:5e:00:00:01\", or true for one made from the group's name)",
-            ],
-        ),
-        (
-            16,
-            "    - { name: blue, virtual_mac: \"02:00:5e:00:00:01\" }\n    - { name: default, virtual_mac: \"02:00:5E:00:00:01\" }",
-            &[
-                "17:37: group `default` has the virtual MAC 02:00:5e:00:00:01, which group `blue` has already (line 16) (give each group its own)",
-            ],
-        ),
-        (
-            4,
-            "  - { address: \"2001:db8::10/64\", interface: eth0, group: a b }",
-            &["4:59: `a b` cannot be a group's name (a name is 1 to 63 letters, digits, `.`, `_` or `-`)"],
-        ),
-        (
-            2,
-            "vips: []\nx:",
-            &[
-                "3:1: unknown key `x` in the configuration (the known keys are `interfaces`, `vips`, `heartbeat`, `defaults`, `services`, `http`, `socket`, `limits`, `probes`, `maintenance_dir`, `notify`)",
-                "17:7: no VIP is in group `blue` (write group: blue with a VIP in `vips`, or remove the group)",
-            ],
-        ),
-    ]);
+    refused(WRONG_GROUPS);
 }
+
+const WRONG_GROUPS: &[Case] = &[
+    (
+        15,
+        "  groups: blue\n  x:",
+        &[
+            "15:11: `groups` must be a list, found the text `blue` (write `groups: []` for an empty list, or items that begin with `- `)",
+            "16:3: unknown key `x` in `heartbeat` (the known keys are `key_file`, `interval`, `dead_after`, `initial_wait`, `settle`, `quorum`, `failback`, `ping`, `ping_interval`, `track`, `balance`, `announce`, `directors`, `groups`)",
+        ],
+    ),
+    (
+        16,
+        "    - name: blue\n    - name: blue",
+        &["17:13: two groups are named `blue`, the first on line 16 (rename one of them)"],
+    ),
+    (16, "    - prefer: []", &["16:7: a group needs `name` (write name: blue)"]),
+    (
+        16,
+        "    - name: blue/1",
+        &["16:13: `blue/1` cannot be a group's name (a name is 1 to 63 letters, digits, `.`, `_` or `-`)"],
+    ),
+    (
+        16,
+        "    - name: red",
+        &["16:7: no VIP is in group `red` (write group: red with a VIP in `vips`, or remove the group)"],
+    ),
+    (
+        16,
+        "    - { name: blue, prefer: [lb3, lb1, lb1, router] }",
+        &[
+            "16:30: `lb3` in `prefer` is none of the directors (did you mean `lb1`?)",
+            "16:40: `lb1` is in `prefer` twice (name it once, where it comes first)",
+            "16:45: `router` in `prefer` is none of the directors (the directors are `lb1`, `lb2`)",
+        ],
+    ),
+    (
+        16,
+        "    - { name: blue, failback: never }",
+        &[
+            "16:31: `failback` must be `true`, `false` or a duration, found the text `never` (write 30s to have a director heard for so long before VIPs return to it)",
+        ],
+    ),
+    (
+        16,
+        "    - { name: blue, virtual_mac: \"02:00:5e:00:00\" }",
+        &[
+            "16:34: `virtual_mac` must be `true`, `false` or a MAC address, found the text `02:00:5e:00:00` (write \"02:00:5e:00:00:01\", or true for one made from the group's name)",
+        ],
+    ),
+    (
+        16,
+        "    - { name: blue, virtual_mac: \"01:00:5e:00:00:01\" }",
+        &[
+            "16:34: `virtual_mac` must be the MAC address of one station, but 01:00:5e:00:00:01 is none (its first byte must be even, as in \"02:00:5e:00:00:01\")",
+        ],
+    ),
+    (
+        16,
+        "    - { name: blue, virtual_mac: \"00:00:00:00:00:00\" }",
+        &[
+            "16:34: `virtual_mac` must be the MAC address of one station, but 00:00:00:00:00:00 is none (its first byte must be even, as in \"02:00:5e:00:00:01\")",
+        ],
+    ),
+    (
+        16,
+        "    - { name: blue, virtual_mac: 5 }",
+        &[
+            "16:34: `virtual_mac` must be `true`, `false` or a MAC address, found the number 5 (write \"02:00:5e:00:00:01\", or true for one made from the group's name)",
+        ],
+    ),
+    (
+        16,
+        "    - { name: blue, virtual_mac: \"02:00:5e:00:00:01\" }\n    - { name: default, virtual_mac: \"02:00:5E:00:00:01\" }",
+        &[
+            "17:37: group `default` has the virtual MAC 02:00:5e:00:00:01, which group `blue` has already (line 16) (give each group its own)",
+        ],
+    ),
+    (
+        4,
+        "  - { address: \"2001:db8::10/64\", interface: eth0, group: a b }",
+        &["4:59: `a b` cannot be a group's name (a name is 1 to 63 letters, digits, `.`, `_` or `-`)"],
+    ),
+    (
+        2,
+        "vips: []\nx:",
+        &[
+            "3:1: unknown key `x` in the configuration (the known keys are `interfaces`, `vips`, `heartbeat`, `defaults`, `services`, `http`, `socket`, `limits`, `probes`, `maintenance_dir`, `notify`)",
+            "17:7: no VIP is in group `blue` (write group: blue with a VIP in `vips`, or remove the group)",
+        ],
+    ),
+];
 
 #[test]
 fn wrong_takeovers_and_resources() {
-    refused(&[
-        (
-            16,
-            "    - { name: blue, virtual_mac: true, takeover: { command: [/a] } }",
-            &[
-                "16:34: `virtual_mac` goes with addresses on interfaces, and group `blue` is taken in another way (remove it, or write takeover: address)",
-            ],
-        ),
-        (
-            16,
-            "    - { name: blue, takeover: dns }",
-            &[
-                "16:31: `takeover` must be `address`, or a mapping with `command` or `dns`, found the text `dns` (write { command: [/usr/local/sbin/move-group] })",
-            ],
-        ),
-        (
-            16,
-            "    - { name: blue, takeover: {} }",
-            &["16:31: `takeover` needs `command` (write command: [/usr/local/sbin/move-group])"],
-        ),
-        (
-            16,
-            "    - { name: blue, takeover: { command: [a], timeout: 9ms, retry: 5 } }",
-            &[
-                "16:43: `command` must begin with the absolute path of a program, found `a` (write a list, as [/usr/bin/pgrep, nginx])",
-                "16:56: `timeout` must be from 10ms to 600s, found `9ms`",
-                "16:68: `retry` needs a unit, found the number 5 (write 5s for seconds; others are ms, m, h)",
-            ],
-        ),
-        (
-            16,
-            "    - { name: blue, takeover: { command: [/a], timeout: 5s, dns: {} } }",
-            &[
-                "16:33: `command` does not go with `dns` (keep one of them)",
-                "16:48: `timeout` does not go with `dns` (write it within `dns`)",
-                "16:66: `dns` needs `addresses` (write addresses: { lb1: [192.0.2.11], lb2: [192.0.2.12] })",
-                "16:66: `dns` needs `name` (write name: www.example.org.)",
-                "16:66: `dns` needs `server` (write server: \"192.0.2.53:53\")",
-                "16:66: `dns` needs `tsig_file` (write tsig_file: /etc/director/tsig.key)",
-                "16:66: `dns` needs `zone` (write zone: example.org.)",
-            ],
-        ),
-        (
-            16,
-            "    - { name: blue, takeover: { dns: { server: 224.0.0.1, zone: example.org, name: x..y., ttl: -1, tsig_file: t, addresses: {} } } }",
-            &[
-                "16:48: `server` must be the address of one host, but 224.0.0.1 is a multicast address",
-                "16:65: `zone` must end with a dot, found `example.org` (write example.org.)",
-                "16:84: `name` must be a domain name, found the text `x..y.` (write it like www.example.org.)",
-                "16:96: `ttl` must be a whole number from 0 to 86400, found the number -1",
-                "16:111: `tsig_file` must be an absolute path, found `t`",
-                "16:125: `addresses` has nothing for director `lb1` (add lb1: [192.0.2.11])",
-                "16:125: `addresses` has nothing for director `lb2` (add lb2: [192.0.2.11])",
-            ],
-        ),
-        (
-            16,
-            "    - { name: blue, takeover: { dns: { server: 127.0.0.1, zone: example.org., name: www.example.com., tsig_file: /t, addresses: { lb1: [], lb3: [x], lb2: 192.0.2.1 } } } }",
-            &[
-                "16:85: `name` must be in the zone example.org., found `www.example.com.` (write it like www.example.org.)",
-                "16:136: `lb1` must name an address (write [192.0.2.11])",
-                "16:140: `lb3` in `addresses` is none of the directors (did you mean `lb1`?)",
-                "16:146: `lb3` must be an IPv4 or IPv6 address, found the text `x`",
-                "16:155: `lb2` must be a list, found the text `192.0.2.1` (write `lb2: []` for an empty list, or items that begin with `- `)",
-            ],
-        ),
-        (
-            16,
-            "    - { name: blue, takeover: { dns: { server: x, zone: example.org., name: badexample.org., tsig_file: /t, addresses: [] } } }",
-            &[
-                "16:48: `server` must be an address with or without a port, found the text `x` (write \"192.0.2.11:53\" or \"[2001:db8::11]:53\", in quotes)",
-                "16:77: `name` must be in the zone example.org., found `badexample.org.` (write it like www.example.org.)",
-                "16:120: `addresses` must be a mapping of directors to addresses, found a list (write { lb1: [192.0.2.11], lb2: [192.0.2.12] })",
-            ],
-        ),
-        (
-            16,
-            "    - { name: blue, resources: [{}, { name: a, start: [/a], stop: [/a] }, { name: a, start: [/a], stop: a, timeout: 0s }] }",
-            &[
-                "16:33: a resource needs `name` (write name: route)",
-                "16:33: a resource needs `start` (write start: [/sbin/ip, route, add, default, via, 192.0.2.1])",
-                "16:33: a resource needs `stop` (write stop: [/sbin/ip, route, delete, default, via, 192.0.2.1])",
-                "16:83: two resources of the group are named `a`, the first on line 16 (rename one of them)",
-                "16:105: `stop` must be a list of a program and its arguments, found the text `a` (write a list, as [/usr/bin/pgrep, nginx])",
-                "16:117: `timeout` must be from 10ms to 600s, found `0s`",
-            ],
-        ),
-    ]);
+    refused(WRONG_TAKEOVERS_AND_RESOURCES);
 }
+
+const WRONG_TAKEOVERS_AND_RESOURCES: &[Case] = &[
+    (
+        16,
+        "    - { name: blue, virtual_mac: true, takeover: { command: [/a] } }",
+        &[
+            "16:34: `virtual_mac` goes with addresses on interfaces, and group `blue` is taken in another way (remove it, or write takeover: address)",
+        ],
+    ),
+    (
+        16,
+        "    - { name: blue, takeover: dns }",
+        &[
+            "16:31: `takeover` must be `address`, or a mapping with `command` or `dns`, found the text `dns` (write { command: [/usr/local/sbin/move-group] })",
+        ],
+    ),
+    (
+        16,
+        "    - { name: blue, takeover: {} }",
+        &["16:31: `takeover` needs `command` (write command: [/usr/local/sbin/move-group])"],
+    ),
+    (
+        16,
+        "    - { name: blue, takeover: { command: [a], timeout: 9ms, retry: 5 } }",
+        &[
+            "16:43: `command` must begin with the absolute path of a program, found `a` (write a list, as [/usr/bin/pgrep, nginx])",
+            "16:56: `timeout` must be from 10ms to 600s, found `9ms`",
+            "16:68: `retry` needs a unit, found the number 5 (write 5s for seconds; others are ms, m, h)",
+        ],
+    ),
+    (
+        16,
+        "    - { name: blue, takeover: { command: [/a], timeout: 5s, dns: {} } }",
+        &[
+            "16:33: `command` does not go with `dns` (keep one of them)",
+            "16:48: `timeout` does not go with `dns` (write it within `dns`)",
+            "16:66: `dns` needs `addresses` (write addresses: { lb1: [192.0.2.11], lb2: [192.0.2.12] })",
+            "16:66: `dns` needs `name` (write name: www.example.org.)",
+            "16:66: `dns` needs `server` (write server: \"192.0.2.53:53\")",
+            "16:66: `dns` needs `tsig_file` (write tsig_file: /etc/director/tsig.key)",
+            "16:66: `dns` needs `zone` (write zone: example.org.)",
+        ],
+    ),
+    (
+        16,
+        "    - { name: blue, takeover: { dns: { server: 224.0.0.1, zone: example.org, name: x..y., ttl: -1, tsig_file: t, addresses: {} } } }",
+        &[
+            "16:48: `server` must be the address of one host, but 224.0.0.1 is a multicast address",
+            "16:65: `zone` must end with a dot, found `example.org` (write example.org.)",
+            "16:84: `name` must be a domain name, found the text `x..y.` (write it like www.example.org.)",
+            "16:96: `ttl` must be a whole number from 0 to 86400, found the number -1",
+            "16:111: `tsig_file` must be an absolute path, found `t`",
+            "16:125: `addresses` has nothing for director `lb1` (add lb1: [192.0.2.11])",
+            "16:125: `addresses` has nothing for director `lb2` (add lb2: [192.0.2.11])",
+        ],
+    ),
+    (
+        16,
+        "    - { name: blue, takeover: { dns: { server: 127.0.0.1, zone: example.org., name: www.example.com., tsig_file: /t, addresses: { lb1: [], lb3: [x], lb2: 192.0.2.1 } } } }",
+        &[
+            "16:85: `name` must be in the zone example.org., found `www.example.com.` (write it like www.example.org.)",
+            "16:136: `lb1` must name an address (write [192.0.2.11])",
+            "16:140: `lb3` in `addresses` is none of the directors (did you mean `lb1`?)",
+            "16:146: `lb3` must be an IPv4 or IPv6 address, found the text `x`",
+            "16:155: `lb2` must be a list, found the text `192.0.2.1` (write `lb2: []` for an empty list, or items that begin with `- `)",
+        ],
+    ),
+    (
+        16,
+        "    - { name: blue, takeover: { dns: { server: x, zone: example.org., name: badexample.org., tsig_file: /t, addresses: [] } } }",
+        &[
+            "16:48: `server` must be an address with or without a port, found the text `x` (write \"192.0.2.11:53\" or \"[2001:db8::11]:53\", in quotes)",
+            "16:77: `name` must be in the zone example.org., found `badexample.org.` (write it like www.example.org.)",
+            "16:120: `addresses` must be a mapping of directors to addresses, found a list (write { lb1: [192.0.2.11], lb2: [192.0.2.12] })",
+        ],
+    ),
+    (
+        16,
+        "    - { name: blue, resources: [{}, { name: a, start: [/a], stop: [/a] }, { name: a, start: [/a], stop: a, timeout: 0s }] }",
+        &[
+            "16:33: a resource needs `name` (write name: route)",
+            "16:33: a resource needs `start` (write start: [/sbin/ip, route, add, default, via, 192.0.2.1])",
+            "16:33: a resource needs `stop` (write stop: [/sbin/ip, route, delete, default, via, 192.0.2.1])",
+            "16:83: two resources of the group are named `a`, the first on line 16 (rename one of them)",
+            "16:105: `stop` must be a list of a program and its arguments, found the text `a` (write a list, as [/usr/bin/pgrep, nginx])",
+            "16:117: `timeout` must be from 10ms to 600s, found `0s`",
+        ],
+    ),
+];
