@@ -2,6 +2,7 @@
 //! command the director.
 
 pub mod client;
+mod cluster;
 pub mod server;
 pub mod types;
 

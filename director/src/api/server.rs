@@ -21,7 +21,7 @@ use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{Semaphore, mpsc};
 
 use super::types::{
-    self, ErrorBody, Event, FlowQuery, ProbeRequest, Probed, Reloaded, Status, StopRequest, Stopping,
+    self, ErrorBody, Event, FlowQuery, HandedOver, HandoverRequest, Held, HoldRequest, ProbeRequest, Probed, Reloaded, Status, StopRequest, Stopping,
     Weighed, WeightRequest,
 };
 
@@ -62,6 +62,10 @@ pub trait Director: Send + Sync + 'static {
     fn events(&self, after: u64) -> impl Future<Output = Result<Vec<Event>, Refusal>> + Send;
     /// Runs a service's checks, once, now.
     fn probe(&self, asked: ProbeRequest) -> impl Future<Output = Result<Vec<Probed>, Refusal>> + Send;
+    /// Gives groups of VIPs to another director, and waits until it holds them.
+    fn hand_over(&self, asked: HandoverRequest) -> impl Future<Output = Result<HandedOver, Refusal>> + Send;
+    /// Stays standby, or takes part again.
+    fn hold(&self, asked: HoldRequest) -> impl Future<Output = Result<Held, Refusal>> + Send;
     /// Ends the daemon, once the answer is on its way.
     fn stop(&self, asked: StopRequest) -> impl Future<Output = Result<Stopping, Refusal>> + Send;
 }
@@ -145,7 +149,9 @@ async fn answer<D: Director>(request: Request<Incoming>, director: &D) -> Respon
     let path = request.uri().path().to_owned();
     let allowed = match path.as_str() {
         types::STATUS | types::FLOWS | types::EVENTS => Method::GET,
-        types::RELOAD | types::WEIGHT | types::PROBE | types::STOP => Method::POST,
+        types::RELOAD | types::WEIGHT | types::PROBE | types::HANDOVER | types::HOLD | types::STOP => {
+            Method::POST
+        },
         _ => return refuse(StatusCode::NOT_FOUND, format!("there is no {path}")),
     };
     if request.method() != allowed {
@@ -167,6 +173,14 @@ async fn answer<D: Director>(request: Request<Incoming>, director: &D) -> Respon
         },
         types::PROBE => match body(request).await {
             Ok(asked) => json(director.probe(asked).await),
+            Err(response) => *response,
+        },
+        types::HANDOVER => match body(request).await {
+            Ok(asked) => json(director.hand_over(asked).await),
+            Err(response) => *response,
+        },
+        types::HOLD => match body(request).await {
+            Ok(asked) => json(director.hold(asked).await),
             Err(response) => *response,
         },
         types::RELOAD => json(director.reload().await),

@@ -76,6 +76,14 @@ impl Director for MadeUp {
         Err(Refusal::new(true, format!("there is no service {:?}", asked.service)))
     }
 
+    async fn hand_over(&self, _: HandoverRequest) -> Result<HandedOver, Refusal> {
+        Err(Refusal::new(true, "this director is alone".to_owned()))
+    }
+
+    async fn hold(&self, _: HoldRequest) -> Result<Held, Refusal> {
+        Err(Refusal::new(true, "this director is alone".to_owned()))
+    }
+
     async fn stop(&self, asked: StopRequest) -> Result<Stopping, Refusal> {
         Ok(Stopping { pid: asked.detach.into() })
     }

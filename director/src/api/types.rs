@@ -4,6 +4,9 @@ use std::net::{IpAddr, SocketAddr};
 
 use serde::{Deserialize, Serialize};
 
+pub use super::cluster::{
+    Given, HandedOver, HandoverRequest, Held, HoldRequest, MeansStatus, PairStatus, TakenStatus,
+};
 use crate::dataplane::{Attachment, Kind, State};
 use crate::model::{Forward, Protocol, Scheduler};
 
@@ -19,6 +22,10 @@ pub const WEIGHT: &str = "/v1/weight";
 pub const EVENTS: &str = "/v1/events";
 /// `POST /v1/probe`, see [`ProbeRequest`].
 pub const PROBE: &str = "/v1/probe";
+/// `POST /v1/handover`, see [`HandoverRequest`].
+pub const HANDOVER: &str = "/v1/handover";
+/// `POST /v1/hold`, see [`HoldRequest`].
+pub const HOLD: &str = "/v1/hold";
 /// `POST /v1/stop`, see [`StopRequest`].
 pub const STOP: &str = "/v1/stop";
 
@@ -52,6 +59,8 @@ pub struct Status {
     pub flows: FlowTableStatus,
     /// What the data plane passed, dropped, answered or could not place, by reason; those that never happened, too.
     pub reasons: Vec<ReasonStatus>,
+    /// The cluster; none where this director is alone.
+    pub pair: Option<PairStatus>,
     /// What is wrong at the moment. Empty is well.
     pub problems: Vec<String>,
 }
@@ -67,6 +76,8 @@ pub struct VipStatus {
     pub interface: String,
     /// Whether it is there.
     pub held: bool,
+    /// Whether it is to be there: in a cluster, another director may hold it.
+    pub wanted: bool,
 }
 
 /// A service.

@@ -5,6 +5,9 @@ mod drain;
 mod enable;
 mod events;
 mod flows;
+mod handover;
+mod hold;
+mod pair;
 mod probe;
 mod reload;
 mod run;
@@ -57,6 +60,8 @@ enum Command {
     Weight(weight::Weight),
     Drain(drain::Drain),
     Enable(enable::Enable),
+    Handover(handover::Handover),
+    Hold(hold::Hold),
     Stop(stop::Stop),
 }
 
@@ -122,6 +127,8 @@ pub fn main() -> ExitCode {
         Command::Weight(command) => command.execute(),
         Command::Drain(command) => command.execute(),
         Command::Enable(command) => command.execute(),
+        Command::Handover(command) => command.execute(),
+        Command::Hold(command) => command.execute(),
         Command::Stop(command) => command.execute(),
     };
     match outcome {
@@ -186,6 +193,9 @@ mod tests {
             "director weight web 10.0.0.1 65535",
             "director drain web [2001:db8::1]:80",
             "director stop --detach",
+            "director handover",
+            "director handover blue --to lb2 --json",
+            "director hold --off",
         ] {
             Cli::try_parse_from(line.split(' ')).unwrap_or_else(|error| panic!("{line}: {error}"));
         }

@@ -30,6 +30,9 @@ pub(super) struct Run {
     /// its first dot. Without that section it is not used.
     #[arg(long, value_name = "NAME")]
     node: Option<String>,
+    /// The operator's socket, in place of `socket` in the configuration.
+    #[arg(long, value_name = "PATH")]
+    socket: Option<PathBuf>,
     /// What to log: error, warn, info, debug, trace, or by module as `director::neighbours=debug,info`. Without it, RUST_LOG
     /// says, or info.
     #[arg(long, value_name = "FILTER")]
@@ -49,6 +52,6 @@ impl Run {
             .with_ansi(std::io::stderr().is_terminal())
             .with_target(false)
             .init();
-        Ok(daemon::run(&daemon::Options { config: self.config, pins: self.pins, node: self.node })?)
+        Ok(daemon::run(&daemon::Options { config: self.config, pins: self.pins, node: self.node, socket: self.socket })?)
     }
 }

@@ -5,7 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use clap::Args;
 
 use super::text::{bytes, commas, rate, seconds, table};
-use super::{Outcome, SocketArg, converse, print};
+use super::{Outcome, SocketArg, converse, pair, print};
 use crate::api::types::{self, RealStatus, ServiceStatus, Status};
 
 /// Show services, real servers, weights, flows, rates, and what is wrong.
@@ -48,7 +48,12 @@ fn render(status: &Status) -> String {
     }
     let interfaces = status.interfaces.iter().map(|i| format!("{} ({})", i.interface, i.mode));
     let vips = status.vips.iter().map(|vip| {
-        let missing = if vip.held { "" } else { " (MISSING)" };
+        let missing = match (vip.held, vip.wanted) {
+            (true, true) => "",
+            (false, true) => " (MISSING)",
+            (false, false) => " (standby)",
+            (true, false) => " (NOT REMOVED)",
+        };
         format!("{}/{} on {}{missing}", vip.address, vip.prefix, vip.interface)
     });
     for (name, list) in [("interfaces", interfaces.collect::<Vec<_>>()), ("VIPs", vips.collect())] {
@@ -56,6 +61,9 @@ fn render(status: &Status) -> String {
         text.push_str(&format!("{name:<11} {list}\n"));
     }
     text.push_str(&format!("flows       {}\n\n", flows(status)));
+    if let Some(pair) = &status.pair {
+        text.push_str(&pair::render(pair));
+    }
     text.push_str(&services(&status.services));
     let reasons: Vec<Vec<String>> = status
         .reasons
@@ -271,6 +279,7 @@ mod tests {
                 prefix: 64,
                 interface: "eth0".into(),
                 held: false,
+                wanted: true,
             }],
             services: vec![service],
             flows: FlowTableStatus {
@@ -280,6 +289,7 @@ mod tests {
                 ..FlowTableStatus::default()
             },
             reasons: vec![reason("drop_ttl", 1_000), reason("drop_no_real", 0)],
+            pair: None,
             problems: vec!["VIP 2001:db8::10: no".into()],
         }
     }

@@ -1,7 +1,9 @@
 //! The one task that decides: it holds the configuration and the overrides, follows next hops, and has the data plane
 //! follow them all. Requests and changes come one after another, so nothing here needs a lock.
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+mod vips;
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -15,6 +17,7 @@ use super::health::Health;
 use super::inherited::{Inherited, Verdicts};
 use super::interfaces::Interfaces;
 use super::limits;
+use super::pair::{Pair, Plan};
 use super::probes::{Way, Ways};
 use super::problems::Problems;
 use super::refusals::{failed, misuse, retried, unchanged};
@@ -27,10 +30,9 @@ use crate::config::{self, Loaded};
 use crate::dataplane::{Dataplane, Error};
 use healthcheck::State;
 
-use crate::model::{Config, Fallback, Vip};
+use crate::model::{Config, Fallback};
 use crate::pool::{self, Desired, NextHops, RealKey, Serving, Standings};
 use crate::reconcile::{self, Plan, Units};
-use crate::takeover;
 
 /// How often everything is looked after that somebody else may have changed.
 const REPAIR_EVERY: Duration = Duration::from_secs(5);
@@ -47,6 +49,8 @@ pub(super) enum Request {
     Reload(oneshot::Sender<Result<Reloaded, Refusal>>),
     /// To put a weight in force, or take it back.
     Weight(WeightRequest, oneshot::Sender<Result<Weighed, Refusal>>),
+    /// To remember over restarts whether this director stays standby.
+    Held(bool, oneshot::Sender<Result<(), Refusal>>),
     /// To follow nothing any more.
     End,
 }
@@ -76,6 +80,10 @@ pub(super) struct Setup {
     pub(super) health: Arc<Health>,
     /// What a predecessor made of health.
     pub(super) before: Verdicts,
+    /// This director's name in its cluster, unless it is its host's.
+    pub(super) node: Option<String>,
+    /// The operator's socket, unless it is the configuration's.
+    pub(super) socket: Option<PathBuf>,
 }
 
 /// The task's state.
@@ -95,11 +103,15 @@ pub(super) struct Core {
     /// How probes reach VIPs at real servers.
     way: Way,
     ways: Ways,
+    /// The cluster; none where this director is alone.
+    pair: Option<Pair>,
+    /// How many services of each group have a live real server.
+    services: watch::Sender<Arc<BTreeMap<String, u16>>>,
 }
 
 impl Core {
     /// Brings everything up: attaches, fills the maps, and takes the VIPs.
-    pub(super) async fn start(mut setup: Setup, inherited: Inherited) -> Result<Core> {
+    pub(super) async fn start(mut setup: Setup, inherited: Inherited, plan: Option<Plan>) -> Result<Core> {
         let config = Arc::new(in_force(setup.config.clone(), &setup.units));
         let (view, _) = watch::channel(Arc::new(View::new(Arc::clone(&config), setup.units)));
         let (interfaces, problems) = (Interfaces::new(setup.worker.clone()), Problems::default());
@@ -117,6 +129,8 @@ impl Core {
             step: None,
             way: Way::default(),
             ways: Ways::default(),
+            pair: None,
+            services: watch::channel(Arc::default()).0,
         };
         // Who served before goes on until checks say otherwise: a restart takes nobody out.
         core.watch(&in_pool).await;
@@ -126,7 +140,7 @@ impl Core {
         core.await_first_hops(&fresh).await;
         core.reconcile(Why::Changed).await?;
         core.interfaces.remove_others(&core.config.interfaces).await?;
-        core.hold_vips().await;
+        core.take_part(plan).await?;
         core.publish();
         Ok(core)
     }
@@ -152,6 +166,7 @@ impl Core {
                 request = requests.recv() => match request {
                     Some(Request::Reload(reply)) => drop(reply.send(self.reload().await)),
                     Some(Request::Weight(asked, reply)) => drop(reply.send(self.weight(asked).await)),
+                    Some(Request::Held(held, reply)) => drop(reply.send(self.remember_held(held))),
                     Some(Request::End) | None => return self,
                 },
                 Ok(()) = changed(&mut self.setup.hops, settled) => {
@@ -182,13 +197,6 @@ impl Core {
         self.interfaces.detach_all().await
     }
 
-    /// Takes the VIPs away that the director added.
-    pub(super) async fn release_vips(&mut self) -> Result<()> {
-        takeover::release(&self.setup.saved.added()).await?;
-        self.setup.saved.set_added(&[]);
-        self.setup.saved.store(&self.setup.state_file)
-    }
-
     async fn reload(&mut self) -> Result<Reloaded, Refusal> {
         let result = self.take_configuration().await;
         match &result {
@@ -204,8 +212,12 @@ impl Core {
         let start = Instant::now();
         let path = self.setup.config_path.clone();
         let loaded = tokio::task::spawn_blocking(move || config::load(&path)).await;
-        let Loaded { config, notes, .. } =
+        let mut loaded =
             loaded.map_err(|error| failed(&error.into()))?.map_err(|failure| unchanged(misuse(&failure)))?;
+        loaded.config.socket = self.setup.socket.clone().unwrap_or(loaded.config.socket);
+        let plan = Plan::new(&loaded, self.setup.node.as_deref());
+        let plan = plan.map_err(|error| unchanged(misuse(&format!("{error:#}"))))?;
+        let Loaded { mut config, notes, .. } = loaded;
         let mut notes: Vec<String> = notes.iter().map(ToString::to_string).collect();
         notes.extend(self.needs_more_than_a_reload(&config));
         notes.iter().for_each(|note| tracing::warn!("{note}"));
@@ -213,6 +225,10 @@ impl Core {
         let parsed = start.elapsed();
         let attached = self.interfaces.add(&config.interfaces).await;
         attached.map_err(|error| unchanged(failed(&error)))?;
+        if self.pair.is_none() || plan.is_none() {
+            // Begun or ended only by a start: until then VIPs are held as they were.
+            config.heartbeat.clone_from(&self.config.heartbeat);
+        }
         let surroundings = surroundings(&self.config, &config);
         let unchecked = unchecked(&self.config);
         self.config = Arc::new(in_force(config, &self.setup.units));
@@ -229,6 +245,9 @@ impl Core {
         let removed = self.interfaces.remove_others(&self.config.interfaces).await;
         self.hold_vips().await;
         self.publish();
+        if let (Some(pair), Some(plan)) = (&mut self.pair, plan) {
+            pair.follow(plan).await.map_err(|error| retried(failed(&error)))?;
+        }
         removed.map_err(|error| retried(failed(&error)))?;
         let whole = start.elapsed();
         tracing::debug!(?parsed, ?whole, "reloaded");
@@ -244,6 +263,15 @@ impl Core {
                 "limits: the new ones take effect when the data plane is made anew: `director stop --detach`, then start"
                     .to_owned(),
             );
+        }
+        match (self.pair.is_some(), config.heartbeat.is_some()) {
+            (false, true) => notes.push(
+                "heartbeat: it begins at the next start; until then this director holds its VIPs always".to_owned(),
+            ),
+            (true, false) => {
+                notes.push("heartbeat: it ends at the next start; until then it goes on as it was".to_owned());
+            }
+            _ => {}
         }
         if config.socket != self.setup.config.socket {
             notes.push(format!(
@@ -330,6 +358,7 @@ impl Core {
         let hops = self.inherited.merge(Instant::now(), &self.setup.hops.borrow_and_update());
         let standings = self.setup.health.standings();
         self.serve(&standings);
+        self.count_services(&standings);
         self.step = pool::next_step(&self.config, &standings, Instant::now());
         let desired = Arc::new(self.desired(&standings, &hops));
         let job = {
@@ -395,43 +424,6 @@ impl Core {
             self.setup.health.events().push(news);
         }
         self.serving = serving;
-    }
-
-    /// Adds VIPs that are missing, and removes those of the director's that are not configured any more.
-    async fn hold_vips(&mut self) {
-        let mut added = self.setup.saved.added();
-        let gone: Vec<Vip> = added.iter().filter(|vip| !self.config.vips.contains(vip)).cloned().collect();
-        self.problems.takeover.clear();
-        if !gone.is_empty() {
-            match takeover::release(&gone).await {
-                Ok(()) => {
-                    gone.iter().for_each(
-                        |vip| tracing::info!(vip = %vip.address, interface = vip.interface, "removed"),
-                    );
-                    added.retain(|vip| !gone.contains(vip));
-                }
-                Err(error) => self.problems.takeover.push(format!("{error:#}")),
-            }
-        }
-        match takeover::hold(&self.config.vips).await {
-            Ok(report) => {
-                for vip in &report.added {
-                    tracing::info!(vip = %vip.address, interface = vip.interface, "added");
-                    if !added.contains(vip) {
-                        added.push(vip.clone());
-                    }
-                }
-                self.problems.vips = report.failed;
-            }
-            Err(error) => {
-                self.problems.takeover.push(format!("the VIPs cannot be looked after: {error:#}"));
-            }
-        }
-        if self.setup.saved.set_added(&added)
-            && let Err(error) = self.setup.saved.store(&self.setup.state_file)
-        {
-            tracing::warn!("{error:#}");
-        }
     }
 
     /// Shows what is, and logs which problems came and went.

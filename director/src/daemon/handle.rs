@@ -9,13 +9,14 @@ use tokio::sync::{mpsc, oneshot, watch};
 use super::core::Request;
 use super::flows;
 use super::health::Health;
+use super::pair::PairView;
 use super::probing;
 use super::rates::Measured;
 use super::view::{Surroundings, View};
 use super::worker::Worker;
 use crate::api::server::{Director, Refusal};
 use crate::api::types::{
-    Event, FlowQuery, ProbeRequest, Probed, Reloaded, Status, StopRequest, Stopping, Weighed, WeightRequest,
+    Event, FlowQuery, HandedOver, HandoverRequest, Held, HoldRequest, ProbeRequest, Probed, Reloaded, Status, StopRequest, Stopping, Weighed, WeightRequest,
 };
 use crate::dataplane::{FlowTable, SweepReport};
 
@@ -27,6 +28,7 @@ pub(super) struct Handle {
     pub(super) table: Arc<FlowTable>,
     pub(super) view: watch::Receiver<Arc<View>>,
     pub(super) health: Arc<Health>,
+    pub(super) pair: Option<PairView>,
     pub(super) measured: watch::Receiver<Arc<Measured>>,
     pub(super) swept: watch::Receiver<Arc<SweepReport>>,
     pub(super) requests: mpsc::Sender<Request>,
@@ -44,6 +46,14 @@ impl Handle {
         self.requests.send(request(reply)).await.map_err(|_| ending())?;
         answer.await.unwrap_or_else(|_| Err(ending()))
     }
+
+    fn pair(&self) -> Result<&PairView, Refusal> {
+        let alone = || {
+            let error = "this director is alone: its configuration has no `heartbeat`".to_owned();
+            Refusal::new(true, error)
+        };
+        self.pair.as_ref().ok_or_else(alone)
+    }
 }
 
 impl Director for Handle {
@@ -58,7 +68,13 @@ impl Director for Handle {
             seen: self.health.seen(),
             now: Instant::now(),
         };
-        Ok(view.status(&measured, &swept, around))
+        let mut status = view.status(&measured, &swept, around);
+        if let Some(pair) = &self.pair {
+            status.pair = Some(pair.status());
+            status.vips = pair.vips(&view.config.vips);
+            status.problems.extend(pair.problems());
+        }
+        Ok(status)
     }
 
     async fn flows(&self, asked: FlowQuery) -> Result<mpsc::Receiver<Bytes>, Refusal> {
@@ -84,6 +100,17 @@ impl Director for Handle {
     async fn probe(&self, asked: ProbeRequest) -> Result<Vec<Probed>, Refusal> {
         let config = Arc::clone(&self.view.borrow().config);
         probing::run(&config, &self.health, &asked).await
+    }
+
+    async fn hand_over(&self, asked: HandoverRequest) -> Result<HandedOver, Refusal> {
+        self.pair()?.hand_over(asked).await
+    }
+
+    async fn hold(&self, asked: HoldRequest) -> Result<Held, Refusal> {
+        let held = self.pair()?.hold(asked).await?;
+        // In force first, for it may be refused; then it is to outlive this process.
+        self.ask(|reply| Request::Held(asked.hold, reply)).await?;
+        Ok(held)
     }
 
     async fn stop(&self, asked: StopRequest) -> Result<Stopping, Refusal> {

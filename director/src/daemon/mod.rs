@@ -12,6 +12,7 @@ mod interfaces;
 mod limits;
 pub(crate) mod lock;
 mod notify;
+mod pair;
 mod probes;
 mod probing;
 mod problems;
@@ -37,7 +38,7 @@ use tokio::task::JoinSet;
 use self::core::{Core, Request, Setup};
 use crate::api::server::{Director, Listener};
 use crate::api::types::StopRequest;
-use crate::config::{self, Failure, Loaded};
+use crate::config::{self, Failure};
 use crate::dataplane::{self, Dataplane, FlowTable};
 use crate::model::Config;
 use crate::neighbours;
@@ -49,6 +50,7 @@ use handle::Handle;
 use health::Health;
 use inherited::{Inherited, Verdicts};
 use lock::Lock;
+use pair::Plan;
 use saved::Saved;
 use worker::Worker;
 
@@ -72,6 +74,8 @@ pub struct Options {
     pub pins: PathBuf,
     /// Which director of the configuration's cluster it is, unless it has its host's name.
     pub node: Option<String>,
+    /// The operator's socket, in place of the configuration's: directors of a cluster share their file.
+    pub socket: Option<PathBuf>,
 }
 
 /// Why the daemon ended.
@@ -93,25 +97,27 @@ pub enum Failed {
 /// # Errors
 /// It could not start, or could not end as it was told to.
 pub fn run(options: &Options) -> Result<(), Failed> {
-    let Loaded { config, notes, .. } = config::load(&options.config).map_err(Failed::Config)?;
-    if let Some(heartbeat) = &config.heartbeat {
-        config::node_name(options.node.as_deref(), heartbeat).map_err(Failed::Node)?;
-    }
-    for note in notes {
+    let mut loaded = config::load(&options.config).map_err(Failed::Config)?;
+    for note in &loaded.notes {
         tracing::warn!("{}:{note}", options.config.display());
     }
+    loaded.config.socket = options.socket.clone().unwrap_or(loaded.config.socket);
+    if let Some(heartbeat) = &loaded.config.heartbeat {
+        config::node_name(options.node.as_deref(), heartbeat).map_err(Failed::Node)?;
+    }
+    let plan = Plan::new(&loaded, options.node.as_deref())?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(THREADS)
         .enable_all()
         .build()
         .context("cannot start threads")?;
-    let result = runtime.block_on(live(options, config));
+    let result = runtime.block_on(live(options, loaded.config, plan));
     // A listing of flows that nobody reads any more must not hold up the end.
     runtime.shutdown_background();
     Ok(result?)
 }
 
-async fn live(options: &Options, config: Config) -> Result<()> {
+async fn live(options: &Options, config: Config, plan: Option<Plan>) -> Result<()> {
     let started = Instant::now();
     allow_many_files();
     let mut signals = Signals::new()?;
@@ -134,7 +140,7 @@ async fn live(options: &Options, config: Config) -> Result<()> {
     }
 
     let mut tasks = JoinSet::new();
-    let core = bring_up(options, config, &worker, &opened, &mut tasks).await?;
+    let core = bring_up(options, (config, plan), &worker, &opened, &mut tasks).await?;
     let (handle, asked, mut stop) = watch_over(options, started, worker, opened.table, &core, &mut tasks);
     let listener =
         Listener::bind(&socket).with_context(|| format!("cannot listen on {}", socket.display()))?;
@@ -170,7 +176,7 @@ fn allow_many_files() {
 /// Starts the core, and what it needs.
 async fn bring_up(
     options: &Options,
-    config: Config,
+    (config, plan): (Config, Option<Plan>),
     worker: &Worker,
     opened: &Opened,
     tasks: &mut JoinSet<()>,
@@ -200,8 +206,10 @@ async fn bring_up(
         resolver,
         health,
         before,
+        node: options.node.clone(),
+        socket: options.socket.clone(),
     };
-    Core::start(setup, Inherited::new(Instant::now(), &opened.observed)).await
+    Core::start(setup, Inherited::new(Instant::now(), &opened.observed), plan).await
 }
 
 /// Starts the tasks that look at the data plane, and makes the handle that shows what they and the core see.
@@ -227,6 +235,7 @@ fn watch_over(
         table,
         view,
         health: core.health(),
+        pair: core.pair(),
         measured: measured_seen,
         swept: swept_seen,
         requests,
@@ -271,6 +280,10 @@ async fn resolve(
 
 /// Leaves the data plane to itself, or takes it down.
 async fn end(mut core: Core, worker: &Worker, asked: StopRequest, pins: &Path) -> Result<()> {
+    // First of all: while others take what this one held, it forwards as ever.
+    if let Err(error) = core.leave_cluster(asked.detach).await {
+        tracing::error!("{error:#}");
+    }
     if !asked.detach {
         worker.end().await;
         println!(

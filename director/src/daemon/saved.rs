@@ -19,6 +19,10 @@ pub(crate) struct Saved {
     pub(crate) overrides: Overrides,
     /// VIPs that the director added to its interfaces (and somebody else did not): it removes them when they are its own no more.
     added: Vec<SavedVip>,
+    /// An operator has this director of a cluster stay standby.
+    pub(crate) held: bool,
+    /// The number of the last run in a cluster.
+    pub(crate) incarnation: u64,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -81,6 +81,7 @@ impl View {
             prefix: vip.prefix,
             interface: vip.interface.clone(),
             held: !self.missing.contains(vip),
+            wanted: true,
         };
         let reasons = measured.reasons.iter().map(|&(reason, count, rate)| ReasonStatus {
             name: reason.name().to_owned(),
@@ -96,6 +97,7 @@ impl View {
             services: services.collect(),
             flows: flow_table(self.units.limits.flows, sweep, &around),
             reasons: reasons.collect(),
+            pair: None,
             problems: self.problems.clone(),
             config: around.config_path,
         }

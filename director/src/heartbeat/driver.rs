@@ -100,8 +100,8 @@ pub enum Command {
     },
     /// To stay standby, or to do so no more.
     Hold(bool, oneshot::Sender<Result<(), Refusal>>),
-    /// To give away whatever somebody takes.
-    Leave,
+    /// To give away whatever somebody takes; answered when there is nothing more to give.
+    Leave(oneshot::Sender<()>),
     /// To go by another configuration.
     Reconfigure(Box<Setup>, oneshot::Sender<()>),
     /// To end; says goodbye first.
@@ -125,6 +125,8 @@ struct Thread {
     late: Histogram<u32>,
     next_report: Moment,
     next_repair: Moment,
+    /// Who waits until everything is given away.
+    leaving: Option<oneshot::Sender<()>>,
     /// More may be waiting in a link than was taken at once.
     more: bool,
 }
@@ -164,6 +166,7 @@ impl Driver {
             late,
             next_report: now,
             next_repair: now + REPAIR_EVERY,
+            leaving: None,
             more: false,
         };
         std::thread::Builder::new().name("heartbeat".to_owned()).spawn(move || thread.run())?;
@@ -249,6 +252,9 @@ impl Thread {
         }
         // Only then: a lease counts from a message that is on its way.
         self.renew_leases();
+        if self.leaving.is_some() && self.machine.node().may_end(now) {
+            self.leaving.take().map(|waits| waits.send(()));
+        }
     }
 
     fn send(&mut self, mut message: Message) {
@@ -311,7 +317,10 @@ impl Thread {
                 Ok(Command::Hold(hold, reply)) => {
                     let _ = reply.send(self.machine.node_mut().hold(now, hold));
                 }
-                Ok(Command::Leave) => self.machine.node_mut().leave(),
+                Ok(Command::Leave(reply)) => {
+                    self.machine.node_mut().leave();
+                    self.leaving = Some(reply);
+                }
                 Ok(Command::Reconfigure(setup, reply)) => {
                     self.reconfigure(*setup);
                     let _ = reply.send(());

@@ -17,7 +17,7 @@ use rustix::io::Errno;
 use crate::model::heartbeat::{Link, Member};
 
 /// The longest message, in bytes. Of a longer datagram, only so much is handed over.
-pub const MAX_MESSAGE: usize = 2048;
+pub const MAX_MESSAGE: usize = 4096;
 
 /// How many datagrams [`Links::receive`] takes at once, also such as are not for us: a flood shall not hold the thread.
 pub const MAX_AT_ONCE: usize = 64;
