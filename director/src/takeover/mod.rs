@@ -2,6 +2,8 @@
 //!
 //! Without a heartbeat a director is alone, so it holds its VIPs always: what is missing is added, again and again.
 
+pub mod command;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
