@@ -67,7 +67,7 @@ const CHECKS: &Rooted = &[
     ("healthcheck", "services"),
 ];
 /// Real clients and servers.
-const E2E: &Rooted = &[("director", "neighbours"), ("tests", "lab"), ("tests", "e2e")];
+const E2E: &Rooted = &[("director", "neighbours"), ("director", "dns"), ("tests", "lab"), ("tests", "e2e")];
 /// Other kernels.
 const VM: &Rooted = &[("tests", "vm")];
 
