@@ -5,6 +5,7 @@ pub mod attempt;
 pub mod check;
 pub mod outcome;
 pub mod probe;
+pub mod process;
 pub mod random;
 pub mod runner;
 pub mod schedule;

@@ -67,7 +67,14 @@ const CHECKS: &Rooted = &[
     ("healthcheck", "services"),
 ];
 /// Real clients and servers.
-const E2E: &Rooted = &[("director", "neighbours"), ("director", "links"), ("tests", "lab"), ("tests", "e2e")];
+const E2E: &Rooted = &[
+    ("director", "neighbours"),
+    ("director", "links"),
+    ("director", "dns"),
+    ("director", "takeover"),
+    ("tests", "lab"),
+    ("tests", "e2e"),
+];
 /// Other kernels.
 const VM: &Rooted = &[("tests", "vm")];
 

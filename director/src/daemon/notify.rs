@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use healthcheck::process::Running;
 use lettre::message::Mailbox;
 use lettre::{AsyncSmtpTransport, AsyncTransport, Message, Tokio1Executor};
 use tokio::io::AsyncWriteExt;
@@ -64,7 +65,8 @@ async fn tell(notify: &Notify, events: &[Event]) {
 /// Runs a command: the events come as lines of JSON on its standard input, the last one also in its environment.
 async fn call(command: &std::path::Path, events: &[Event]) -> Result<()> {
     let Some(last) = events.last() else { return Ok(()) };
-    let mut child = Command::new(command)
+    let mut command = Command::new(command);
+    command
         .env("DIRECTOR_EVENTS", events.len().to_string())
         .env("DIRECTOR_SERVICE", &last.service)
         .env("DIRECTOR_REAL", last.real.as_deref().unwrap_or_default())
@@ -73,19 +75,19 @@ async fn call(command: &std::path::Path, events: &[Event]) -> Result<()> {
         .env("DIRECTOR_REASON", &last.reason)
         .stdin(Stdio::piped())
         .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .kill_on_drop(true)
-        .spawn()?;
+        .stderr(Stdio::null());
+    // If it takes too long, all of it is killed.
+    let mut running = Running::start(&mut command)?;
     let mut lines = Vec::new();
     for event in events {
         serde_json::to_writer(&mut lines, event)?;
         lines.push(b'\n');
     }
-    if let Some(mut stdin) = child.stdin.take() {
+    if let Some(mut stdin) = running.stdin() {
         // Who does not read them does not want them.
         let _ = stdin.write_all(&lines).await;
     }
-    let status = child.wait().await?;
+    let status = running.finish_sparing().await?;
     ensure!(status.success(), "{status}");
     Ok(())
 }

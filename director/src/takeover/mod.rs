@@ -2,6 +2,9 @@
 //!
 //! Without a heartbeat a director is alone, so it holds its VIPs always: what is missing is added, again and again.
 
+pub mod command;
+pub mod dns;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 

@@ -4,12 +4,11 @@ use std::io;
 use std::os::unix::process::ExitStatusExt;
 use std::process::{ExitStatus, Stdio};
 
-use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process_group, waitid};
 use tokio::process::Command;
-use tokio::signal::unix::{SignalKind, signal};
 
 use crate::attempt::Attempt;
 use crate::outcome::{Failure, Success};
+use crate::process::Running;
 use crate::spec::External;
 
 /// Runs a command and judges its exit status: 0 is good. With `dynamic`, so are 2 to 255, which give the weights 0 to 253.
@@ -25,20 +24,10 @@ use crate::spec::External;
 pub async fn probe(external: &External, attempt: &mut Attempt) -> Result<Success, Failure> {
     let command = external.command.display();
     let cannot = |error: io::Error| Failure::Local(format!("{command}: {error}"));
-    // Before the start, so that no end is missed.
-    let mut ends = signal(SignalKind::child())?;
-    let mut child = prepare(external, attempt).spawn().map_err(cannot)?;
-    let Some(group) = child.id().and_then(|id| Pid::from_raw(id.cast_signed())) else {
-        return Err(Failure::Local(format!("{command}: has no process id")));
-    };
-    let group = Group(group);
-    attempt.step(format!("started, process {}", group.0));
+    let running = Running::start(&mut prepare(external, attempt)).map_err(cannot)?;
+    attempt.step(format!("started, process {}", running.id()));
     attempt.awaits("exit");
-    while !group.leader_has_ended()? {
-        ends.recv().await;
-    }
-    drop(group);
-    let status = child.wait().await?;
+    let status = running.finish().await?;
     attempt.step(status.to_string());
     judge(external, status)
 }
@@ -59,10 +48,7 @@ fn prepare(external: &External, attempt: &Attempt) -> Command {
         .env("TIMEOUT", attempt.timeout().as_secs_f64().to_string())
         .stdin(Stdio::null())
         .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .process_group(0)
-        // If the probe is given up, tokio reaps it.
-        .kill_on_drop(true);
+        .stderr(Stdio::null());
     command
 }
 
@@ -74,25 +60,6 @@ fn judge(external: &External, status: ExitStatus) -> Result<Success, Failure> {
         0 => Ok(Success::default()),
         code @ 2..=255 if external.dynamic => Ok(Success { weight: u16::try_from(code - 2).ok() }),
         code => Err(Failure::Exit(code)),
-    }
-}
-
-/// A command's process group. Dropped, it is killed; that must be before the command itself is reaped, for until then nobody else
-/// can get its number.
-struct Group(Pid);
-
-impl Group {
-    /// Whether the command has ended. It is not reaped by this.
-    fn leader_has_ended(&self) -> io::Result<bool> {
-        let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
-        Ok(waitid(WaitId::Pid(self.0), options)?.is_some())
-    }
-}
-
-impl Drop for Group {
-    fn drop(&mut self) {
-        // It can only fail if there is nobody left, and that is well.
-        let _ = kill_process_group(self.0, Signal::KILL);
     }
 }
 

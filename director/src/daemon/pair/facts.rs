@@ -15,7 +15,7 @@ use crate::heartbeat::node::{Facts, GroupFacts};
 use crate::model::heartbeat::{Heartbeat, Means, Track};
 
 /// How many of its groups' services have a live real server, by group.
-pub(super) type Services = watch::Receiver<Arc<BTreeMap<String, u16>>>;
+pub(in crate::daemon) type Services = watch::Receiver<Arc<BTreeMap<String, u16>>>;
 
 /// A witness must miss so many pings in a row to count as out of reach; one answer is enough for the contrary.
 const PINGS: Limits = Limits { rise: 1, fall: 3 };

@@ -121,7 +121,7 @@ impl Followers {
             Means::Command(spec) => {
                 let (report, seen) = watch::channel(Report::new(&name, "command"));
                 let wanted = follower.wanted.subscribe();
-                let task = command::follow(name.clone(), spec.clone(), addresses, node.clone(), wanted, report);
+                let task = command::follow(name.clone(), addresses, spec.clone(), node.clone(), wanted, report);
                 follower.tasks.push(tokio::spawn(task));
                 follower.reports.push(seen);
             }
