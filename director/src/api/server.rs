@@ -21,8 +21,8 @@ use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{Semaphore, mpsc};
 
 use super::types::{
-    self, ErrorBody, Event, FlowQuery, HandedOver, HandoverRequest, Held, HoldRequest, ProbeRequest, Probed, Reloaded, Status, StopRequest, Stopping,
-    Weighed, WeightRequest,
+    self, ErrorBody, Event, FlowQuery, HandedOver, HandoverRequest, Held, HoldRequest, ProbeRequest, Probed,
+    Reloaded, Status, StopRequest, Stopping, Weighed, WeightRequest,
 };
 
 /// The most connections at a time; the next one waits.
@@ -151,7 +151,7 @@ async fn answer<D: Director>(request: Request<Incoming>, director: &D) -> Respon
         types::STATUS | types::FLOWS | types::EVENTS => Method::GET,
         types::RELOAD | types::WEIGHT | types::PROBE | types::HANDOVER | types::HOLD | types::STOP => {
             Method::POST
-        },
+        }
         _ => return refuse(StatusCode::NOT_FOUND, format!("there is no {path}")),
     };
     if request.method() != allowed {

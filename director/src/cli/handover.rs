@@ -34,7 +34,8 @@ impl Handover {
         if self.json {
             return print(&(serde_json::to_string_pretty(&handed)? + "\n"));
         }
-        let lines = handed.groups.iter().map(|given| format!("{} is held by {} now.\n", given.group, given.to));
+        let lines =
+            handed.groups.iter().map(|given| format!("{} is held by {} now.\n", given.group, given.to));
         print(&format!("{}It took {} ms.\n", lines.collect::<String>(), handed.milliseconds))
     }
 }

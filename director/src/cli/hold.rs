@@ -29,13 +29,18 @@ impl Hold {
         if self.json {
             return print(&(serde_json::to_string_pretty(&held)? + "\n"));
         }
-        print(match (held.held, held.gave.as_slice()) {
-            (false, _) => "This director takes part again.\n".to_owned(),
-            (true, []) => "This director stays standby, until `director hold --off`.\n".to_owned(),
-            (true, gave) => {
-                format!("This director gave away {}, and stays standby until `director hold --off`.\n", gave.join(", "))
+        print(
+            match (held.held, held.gave.as_slice()) {
+                (false, _) => "This director takes part again.\n".to_owned(),
+                (true, []) => "This director stays standby, until `director hold --off`.\n".to_owned(),
+                (true, gave) => {
+                    format!(
+                        "This director gave away {}, and stays standby until `director hold --off`.\n",
+                        gave.join(", ")
+                    )
+                }
             }
-        }
-        .as_str())
+            .as_str(),
+        )
     }
 }

@@ -71,10 +71,8 @@ fn peer(peer: &PeerReport, cluster: &Cluster) -> Vec<Vec<String>> {
         PeerReport { held: true, .. } => format!("alive{since}, held"),
         _ => format!("alive{since}"),
     };
-    let config =
-        if peer.same_config == Some(false) { "ITS CONFIGURATION IS ANOTHER ONE" } else { "" };
-    let milliseconds =
-        |value: Option<f64>| value.map_or("-".to_owned(), |value| format!("{value:.3} ms"));
+    let config = if peer.same_config == Some(false) { "ITS CONFIGURATION IS ANOTHER ONE" } else { "" };
+    let milliseconds = |value: Option<f64>| value.map_or("-".to_owned(), |value| format!("{value:.3} ms"));
     let links = peer.links.iter().zip(&cluster.links).enumerate();
     links
         .map(|(i, (heard, link))| {

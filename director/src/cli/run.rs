@@ -52,6 +52,11 @@ impl Run {
             .with_ansi(std::io::stderr().is_terminal())
             .with_target(false)
             .init();
-        Ok(daemon::run(&daemon::Options { config: self.config, pins: self.pins, node: self.node, socket: self.socket })?)
+        Ok(daemon::run(&daemon::Options {
+            config: self.config,
+            pins: self.pins,
+            node: self.node,
+            socket: self.socket,
+        })?)
     }
 }

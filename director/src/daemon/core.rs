@@ -17,7 +17,7 @@ use super::health::Health;
 use super::inherited::{Inherited, Verdicts};
 use super::interfaces::Interfaces;
 use super::limits;
-use super::pair::{Pair, Plan};
+use super::pair::{self, Pair};
 use super::probes::{Way, Ways};
 use super::problems::Problems;
 use super::refusals::{failed, misuse, retried, unchanged};
@@ -111,7 +111,11 @@ pub(super) struct Core {
 
 impl Core {
     /// Brings everything up: attaches, fills the maps, and takes the VIPs.
-    pub(super) async fn start(mut setup: Setup, inherited: Inherited, plan: Option<Plan>) -> Result<Core> {
+    pub(super) async fn start(
+        mut setup: Setup,
+        inherited: Inherited,
+        plan: Option<pair::Plan>,
+    ) -> Result<Core> {
         let config = Arc::new(in_force(setup.config.clone(), &setup.units));
         let (view, _) = watch::channel(Arc::new(View::new(Arc::clone(&config), setup.units)));
         let (interfaces, problems) = (Interfaces::new(setup.worker.clone()), Problems::default());
@@ -215,8 +219,8 @@ impl Core {
         let mut loaded =
             loaded.map_err(|error| failed(&error.into()))?.map_err(|failure| unchanged(misuse(&failure)))?;
         loaded.config.socket = self.setup.socket.clone().unwrap_or(loaded.config.socket);
-        let plan = Plan::new(&loaded, self.setup.node.as_deref());
-        let plan = plan.map_err(|error| unchanged(misuse(&format!("{error:#}"))))?;
+        let plan = pair::Plan::new(&loaded, self.setup.node.as_deref());
+        let plan = plan.map_err(|error| unchanged(Refusal::new(true, format!("{error:#}"))))?;
         let Loaded { mut config, notes, .. } = loaded;
         let mut notes: Vec<String> = notes.iter().map(ToString::to_string).collect();
         notes.extend(self.needs_more_than_a_reload(&config));
@@ -266,10 +270,12 @@ impl Core {
         }
         match (self.pair.is_some(), config.heartbeat.is_some()) {
             (false, true) => notes.push(
-                "heartbeat: it begins at the next start; until then this director holds its VIPs always".to_owned(),
+                "heartbeat: it begins at the next start; until then this director holds its VIPs always"
+                    .to_owned(),
             ),
             (true, false) => {
-                notes.push("heartbeat: it ends at the next start; until then it goes on as it was".to_owned());
+                notes
+                    .push("heartbeat: it ends at the next start; until then it goes on as it was".to_owned());
             }
             _ => {}
         }

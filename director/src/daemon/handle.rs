@@ -16,7 +16,8 @@ use super::view::{Surroundings, View};
 use super::worker::Worker;
 use crate::api::server::{Director, Refusal};
 use crate::api::types::{
-    Event, FlowQuery, HandedOver, HandoverRequest, Held, HoldRequest, ProbeRequest, Probed, Reloaded, Status, StopRequest, Stopping, Weighed, WeightRequest,
+    Event, FlowQuery, HandedOver, HandoverRequest, Held, HoldRequest, ProbeRequest, Probed, Reloaded, Status,
+    StopRequest, Stopping, Weighed, WeightRequest,
 };
 use crate::dataplane::{FlowTable, SweepReport};
 

@@ -53,7 +53,7 @@ impl Node {
             now,
             me,
             others: others.collect(),
-            joined: self.joined(now),
+            joined: self.joined(now) && (now >= self.listens_until() || self.all_eligible(group.settings.key)),
             backing: self.backing(now, group),
             since: group.since,
             rival: group.rival(),
@@ -77,6 +77,11 @@ impl Node {
     pub(super) fn joined(&self, now: Moment) -> bool {
         let heard_all = || self.others.iter().all(|other| other.is_alive(now, self.settings.dead_after));
         self.witnesses().is_some() && (now >= self.listens_until() || heard_all())
+    }
+
+    /// Whether all others say that they may hold a group: then all that start together see the same contenders.
+    fn all_eligible(&self, group: Key) -> bool {
+        self.others.iter().all(|other| other.of(group).is_some_and(|beat| beat.eligible))
     }
 
     /// Whether it may hold a group.

@@ -109,7 +109,6 @@ impl Core {
             tracing::warn!("{error:#}");
         }
     }
-
 }
 
 /// By group: services that have a real server which is not known to be down. One whose checks have not spoken yet counts as alive: a

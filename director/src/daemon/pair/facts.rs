@@ -62,7 +62,12 @@ impl Watched {
         found.witnesses.len() == self.ping.len() && found.commands.len() == self.track.len()
     }
 
-    fn facts(&self, found: &Found, links: &BTreeMap<String, bool>, services: &BTreeMap<String, u16>) -> Facts {
+    fn facts(
+        &self,
+        found: &Found,
+        links: &BTreeMap<String, bool>,
+        services: &BTreeMap<String, u16>,
+    ) -> Facts {
         let failing = |i: &usize| found.commands.get(i).is_some_and(Result::is_err);
         let score = self.track.iter().enumerate().filter_map(|(i, track)| {
             let weight = i16::from(track.weight?);
@@ -77,8 +82,10 @@ impl Watched {
         let failed: Vec<String> = failed.collect();
         let group = |(name, interfaces): (&String, &Vec<String>)| {
             let down = interfaces.iter().filter(|interface| links.get(*interface) != Some(&true));
-            let unable: Vec<String> =
-                down.map(|interface| format!("the link {interface} is down")).chain(failed.iter().cloned()).collect();
+            let unable: Vec<String> = down
+                .map(|interface| format!("the link {interface} is down"))
+                .chain(failed.iter().cloned())
+                .collect();
             let facts = GroupFacts {
                 unable: (!unable.is_empty()).then(|| unable.join("; ")),
                 services: services.get(name).copied().unwrap_or(0),
@@ -145,7 +152,9 @@ async fn ping(i: usize, witness: IpAddr, interval: Duration, found: Arc<watch::S
         ticks.tick().await;
         let good = probe::run(&question).await.result.is_ok();
         if let Some(state) = verdict.take(good, PINGS) {
-            found.send_modify(|found| drop(found.witnesses.insert(i, state == State::Up)));
+            found.send_modify(|found| {
+                found.witnesses.insert(i, state == State::Up);
+            });
         }
     }
 }
@@ -187,10 +196,7 @@ mod tests {
     fn found(bonus: bool, malus: bool, must: bool) -> Found {
         let result = |good| if good { Ok(()) } else { Err("exit status 1".to_owned()) };
         let commands = [result(bonus), result(malus), result(must)];
-        Found {
-            witnesses: BTreeMap::from([(0, true)]),
-            commands: commands.into_iter().enumerate().collect(),
-        }
+        Found { witnesses: BTreeMap::from([(0, true)]), commands: commands.into_iter().enumerate().collect() }
     }
 
     #[test]
@@ -199,7 +205,10 @@ mod tests {
             let facts = watched().facts(&found(bonus, malus, true), &BTreeMap::new(), &BTreeMap::new());
             facts.groups[0].1.score
         };
-        assert_eq!([score(true, true), score(true, false), score(false, true), score(false, false)], [10, -10, 0, -20]);
+        assert_eq!(
+            [score(true, true), score(true, false), score(false, true), score(false, false)],
+            [10, -10, 0, -20]
+        );
     }
 
     #[test]

@@ -121,7 +121,8 @@ impl Followers {
             Means::Command(spec) => {
                 let (report, seen) = watch::channel(Report::new(&name, "command"));
                 let wanted = follower.wanted.subscribe();
-                let task = command::follow(name.clone(), addresses, spec.clone(), node.clone(), wanted, report);
+                let task =
+                    command::follow(name.clone(), addresses, spec.clone(), node.clone(), wanted, report);
                 follower.tasks.push(tokio::spawn(task));
                 follower.reports.push(seen);
             }
@@ -151,7 +152,11 @@ impl Reports {
     /// All of them.
     pub(super) fn all(&self) -> Vec<Report> {
         let followers = self.0.lock();
-        followers.values().flat_map(|follower| &follower.reports).map(|report| report.borrow().clone()).collect()
+        followers
+            .values()
+            .flat_map(|follower| &follower.reports)
+            .map(|report| report.borrow().clone())
+            .collect()
     }
 }
 
@@ -167,7 +172,9 @@ fn claims(cluster: &Cluster, group: &str, director: &str) -> bool {
     let group = cluster.groups.iter().find(|known| known.name == group);
     group.is_some_and(|group| {
         let others = group.directors.iter().filter(|other| other.director != cluster.me);
-        others.into_iter().any(|other| other.director == director && matches!(&*other.role, "active" | "yielding"))
+        others
+            .into_iter()
+            .any(|other| other.director == director && matches!(&*other.role, "active" | "yielding"))
     })
 }
 

@@ -99,12 +99,13 @@ impl Pair {
     ) -> Result<Pair> {
         let Plan { name, heartbeat, setup } = plan;
         let leases = guard(&worker, &heartbeat).await?;
-        leases.revoke(heartbeat.groups.len());
+        (0..heartbeat.groups.len()).for_each(|group| leases.set(group, dataplane::Lease::Never));
         let by_address = || heartbeat.groups.iter().filter(|group| group.takeover == Means::Address);
         let vips: Vec<_> = by_address().flat_map(|group| group.vips.clone()).collect();
         takeover::clear(&vips).await.context("cannot remove VIPs that an earlier run left")?;
 
-        let (wanted_sender, wanted) = watch::channel(Arc::new(Wanted { groups: BTreeMap::new(), told: Instant::now() }));
+        let (wanted_sender, wanted) =
+            watch::channel(Arc::new(Wanted { groups: BTreeMap::new(), told: Instant::now() }));
         let (shared_sender, shared) = watch::channel(Arc::<Vec<Neighbour>>::default());
         let (setups, setups_seen) = watch::channel(Arc::new(taking(&heartbeat)));
         let inputs = takeover::Inputs { wanted: wanted.clone(), setups: setups_seen, shared };
@@ -127,7 +128,8 @@ impl Pair {
             report: report_sender,
             shared: shared_sender,
         };
-        let driver = Driver::start(setup, incarnation, held, outlets).context("cannot start the heartbeat's thread")?;
+        let driver = Driver::start(setup, incarnation, held, outlets)
+            .context("cannot start the heartbeat's thread")?;
         let mut tasks = JoinSet::new();
         let (facts, watched) = watch::channel(Arc::new(facts::Watched::new(&heartbeat)));
         let gathered = facts::gather(watched, takeover.links.clone(), services, driver.clone());
@@ -192,8 +194,10 @@ impl Pair {
         self.driver.ended().await;
         self.released().await;
         self.followers.settled(PATIENCE).await;
-        tokio::task::spawn_blocking(move || if release { self.takeover.release() } else { self.takeover.leave() })
-            .await?
+        tokio::task::spawn_blocking(
+            move || if release { self.takeover.release() } else { self.takeover.leave() },
+        )
+        .await?
     }
 
     /// Waits until VIPs that are not to be here any more are gone.
@@ -202,7 +206,10 @@ impl Pair {
         let is_active = |name: &String| wanted.groups.get(name).is_some_and(|want| want.active);
         let mut reports = self.takeover.reports.clone();
         let gone = reports.wait_for(|report| {
-            report.groups.iter().all(|(name, group)| is_active(name) || (!group.active && group.present.is_empty()))
+            report
+                .groups
+                .iter()
+                .all(|(name, group)| is_active(name) || (!group.active && group.present.is_empty()))
         });
         let _ = tokio::time::timeout(Duration::from_secs(1), gone).await;
     }
@@ -245,7 +252,8 @@ fn lease_of(lease: Lease) -> dataplane::Lease {
 
 /// Hands roles on to whoever takes VIPs. An owner that yields keeps them until the heir has them.
 fn show(wanted: &watch::Sender<Arc<Wanted>>, roles: &[(String, Role, u64)]) {
-    let want = |role: Role, announce| Want { active: matches!(role, Role::Active | Role::Yielding), announce };
+    let want =
+        |role: Role, announce| Want { active: matches!(role, Role::Active | Role::Yielding), announce };
     let groups = roles.iter().map(|(name, role, announce)| (name.clone(), want(*role, *announce)));
     wanted.send_replace(Arc::new(Wanted { groups: groups.collect(), told: Instant::now() }));
 }
@@ -262,4 +270,3 @@ async fn pass_neighbours(mut neighbours: watch::Receiver<Arc<Vec<Neighbour>>>, d
 pub(super) async fn unguard(worker: &Worker) -> Result<()> {
     Ok(worker.ask(|dataplane| dataplane.guard(&[])).await??)
 }
-

@@ -39,7 +39,9 @@ impl PairView {
         let groups = taken.groups.iter().map(|(group, report)| TakenStatus {
             group: group.clone(),
             milliseconds: report.taken.map(|taken| taken.took.as_secs_f64() * 1e3),
-            ago_seconds: report.taken.map(|taken| now.duration_since(taken.at).unwrap_or_default().as_secs_f64()),
+            ago_seconds: report
+                .taken
+                .map(|taken| now.duration_since(taken.at).unwrap_or_default().as_secs_f64()),
         });
         let means = self.followers.all().into_iter().map(|report| MeansStatus {
             group: report.group,
@@ -56,8 +58,11 @@ impl PairView {
 
     /// The VIPs of a configuration, and whether they are to be and are here.
     pub(in crate::daemon) fn vips(&self, vips: &[Vip]) -> Vec<VipStatus> {
-        let (taken, heartbeat, cluster) =
-            (Arc::clone(&self.taken.borrow()), Arc::clone(&self.heartbeat.borrow()), Arc::clone(&self.report.borrow()));
+        let (taken, heartbeat, cluster) = (
+            Arc::clone(&self.taken.borrow()),
+            Arc::clone(&self.heartbeat.borrow()),
+            Arc::clone(&self.report.borrow()),
+        );
         let status = |vip: &Vip| {
             let group = heartbeat.groups.iter().find(|group| group.vips.contains(vip));
             let report = group.and_then(|group| taken.groups.get(&group.name));
@@ -80,7 +85,8 @@ impl PairView {
         let peers = cluster.peers.iter().flat_map(|peer| {
             let name = &peer.name;
             let dead = (!peer.alive).then(|| format!("the director {name} is not heard"));
-            let deaf = (peer.alive && !peer.hears_us).then(|| format!("the director {name} does not hear this one"));
+            let deaf =
+                (peer.alive && !peer.hears_us).then(|| format!("the director {name} does not hear this one"));
             let other = (peer.same_config == Some(false)).then(|| {
                 format!("the director {name} has another configuration: copy the file and reload both")
             });
@@ -94,7 +100,8 @@ impl PairView {
         let unheld = unheld.map(|group| format!("no director holds the group {}", group.name));
         let missing = taken.groups.values().flat_map(|group| &group.missing);
         let missing = missing.map(|(vip, why)| format!("VIP {}: {why}", vip.address));
-        let taking = taken.problems.iter().chain(taken.groups.values().flat_map(|group| &group.problems)).cloned();
+        let taking =
+            taken.problems.iter().chain(taken.groups.values().flat_map(|group| &group.problems)).cloned();
         let failures = self.followers.all().into_iter().filter_map(|report| {
             let failure = report.failure?;
             Some(format!("group {}, {}: {failure}", report.group, report.what))
@@ -113,7 +120,10 @@ impl PairView {
             None => self.held(),
         };
         if groups.is_empty() {
-            return Err(Refusal::new(true, "this director holds no group: there is nothing to hand over".to_owned()));
+            return Err(Refusal::new(
+                true,
+                "this director holds no group: there is nothing to hand over".to_owned(),
+            ));
         }
         let mut given = Vec::new();
         for group in groups {
@@ -127,7 +137,10 @@ impl PairView {
         for (group, heir) in given {
             groups.push(Given { to: self.await_taken(&group, &heir).await?, group });
         }
-        Ok(HandedOver { groups, milliseconds: u64::try_from(start.elapsed().as_millis()).unwrap_or(u64::MAX) })
+        Ok(HandedOver {
+            groups,
+            milliseconds: u64::try_from(start.elapsed().as_millis()).unwrap_or(u64::MAX),
+        })
     }
 
     /// Stays standby, or no longer; waits until what it held is given away.
@@ -163,7 +176,9 @@ impl PairView {
             Ok(Ok(cluster)) => {
                 Ok(of(&cluster).and_then(|group: GroupReport| group.owner).unwrap_or_else(|| heir.to_owned()))
             }
-            _ => Err(Refusal::new(false, format!("{heir} did not take {group}: this director still holds it"))),
+            _ => {
+                Err(Refusal::new(false, format!("{heir} did not take {group}: this director still holds it")))
+            }
         }
     }
 }

@@ -326,7 +326,14 @@ fn any_group() -> impl Strategy<Value = GroupBeat> {
     let standing = (any::<u8>(), any::<u16>(), any::<i16>(), any::<u16>());
     let votes = (option::of((any_key(), any::<u64>())), option::of(any_key()));
     (any_key(), role, any::<u64>(), any::<(bool, bool)>(), standing, votes).prop_map(
-        |(group, role, term, (eligible, reluctant), (witnesses, services, score, preference), (vote, heir))| GroupBeat {
+        |(
+            group,
+            role,
+            term,
+            (eligible, reluctant),
+            (witnesses, services, score, preference),
+            (vote, heir),
+        )| GroupBeat {
             group,
             role,
             term,

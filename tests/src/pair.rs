@@ -1,0 +1,196 @@
+//! Directors of a cluster in a lab, with services that answer by UDP: for tests, the bench and the demo of failover.
+
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail, ensure};
+use serde_json::Value;
+
+use crate::clients::Prober;
+use crate::lab::{Cluster, Config, DIRECT_VIPS, Daemon, Lab, NAT_VIPS, Nginx, Service, UdpEcho};
+use crate::wait;
+
+/// The port of the services that answer what they are sent.
+pub const ECHO: u16 = 7;
+/// How long something may take that does not take long.
+const PATIENCE: Duration = Duration::from_secs(20);
+/// The group of VIPs that name none.
+pub const DEFAULT: &str = "default";
+
+/// A running cluster. Dropped, everything ends.
+#[derive(Debug)]
+pub struct Pair {
+    // In this order they end.
+    directors: Vec<Daemon>,
+    _echoes: Vec<UdpEcho>,
+    _nginx: Vec<Nginx>,
+    lab: Lab,
+    config: String,
+}
+
+impl Pair {
+    /// So many directors, all started at once, and waits until each group has an owner and each director knows the way to every real
+    /// server. `cluster` and `config` say what is special.
+    pub fn start(
+        directors: u8,
+        cluster: impl FnOnce(Cluster) -> Cluster,
+        config: impl FnOnce(Config) -> Config,
+    ) -> Result<Pair> {
+        let mut pair = Pair::prepare(directors, cluster, config)?;
+        pair.directors = pair.lab.director_all(pair.config.clone())?;
+        pair.await_steady()?;
+        Ok(pair)
+    }
+
+    /// The same without starting any director: see [`Pair::start_one`].
+    pub fn prepare(
+        directors: u8,
+        cluster: impl FnOnce(Cluster) -> Cluster,
+        config: impl FnOnce(Config) -> Config,
+    ) -> Result<Pair> {
+        let lab = Lab::builder().directors(directors).build()?;
+        let nginx = lab.nginx_everywhere()?;
+        let mut echoes = Vec::new();
+        for real in lab.reals() {
+            echoes.push(lab.udp_echo(real.name(), ECHO)?);
+        }
+        let config = config(services().cluster(cluster(lab.cluster()?))).yaml();
+        Ok(Pair { directors: Vec::new(), _echoes: echoes, _nginx: nginx, lab, config })
+    }
+
+    /// Starts one more director, the one of this number; in the order of their numbers.
+    pub fn start_one(&mut self, number: u8) -> Result<()> {
+        ensure!(self.directors.len() + 1 == usize::from(number), "directors start in order");
+        self.directors.push(self.lab.director_n(number, self.config.clone())?);
+        Ok(())
+    }
+
+    /// The lab.
+    pub fn lab(&self) -> &Lab {
+        &self.lab
+    }
+
+    /// The configuration that all were started with.
+    pub fn config(&self) -> &str {
+        &self.config
+    }
+
+    /// The director of a number, from 1.
+    pub fn director(&mut self, number: u8) -> &mut Daemon {
+        &mut self.directors[usize::from(number) - 1]
+    }
+
+    /// The machine of the director of a number.
+    pub fn host(number: u8) -> String {
+        format!("director{number}")
+    }
+
+    /// What the director of this number says, if it runs.
+    pub fn status(&self, number: u8) -> Option<Value> {
+        let daemon = &self.directors[usize::from(number) - 1];
+        daemon.pid()?;
+        daemon.status().ok()
+    }
+
+    /// What a director says it is for a group: `active`, `standby`, …
+    pub fn role(&self, number: u8, group: &str) -> Option<String> {
+        Some(group_of(&self.status(number)?, group)?["role"].as_str()?.to_owned())
+    }
+
+    /// Waits until this director is active for a group, and no other one that answers is.
+    pub fn await_owner(&self, number: u8, group: &str) -> Result<()> {
+        let waited = wait::until(&format!("lb{number} to hold {group} alone"), PATIENCE, || {
+            let numbers = 1..=u8::try_from(self.directors.len())?;
+            let holders: Vec<u8> = numbers
+                .filter(|one| matches!(self.role(*one, group).as_deref(), Some("active" | "yielding")))
+                .collect();
+            Ok((holders == [number]).then_some(()))
+        });
+        waited.with_context(|| self.story())
+    }
+
+    /// The number of the director that holds a group; waits until there is exactly one.
+    pub fn owner(&self, group: &str) -> Result<u8> {
+        let waited = wait::until(&format!("an owner of {group}"), PATIENCE, || {
+            let numbers = 1..=u8::try_from(self.directors.len())?;
+            let holders: Vec<u8> =
+                numbers.filter(|one| self.role(*one, group).as_deref() == Some("active")).collect();
+            Ok(if let [one] = holders[..] { Some(one) } else { None })
+        });
+        waited.with_context(|| self.story())
+    }
+
+    /// Waits until every group has one owner that has all its VIPs, every director that runs hears all others that run, and knows the way
+    /// to all real servers.
+    pub fn await_steady(&self) -> Result<()> {
+        let waited = wait::until("the cluster to be steady", PATIENCE, || {
+            let running = self.directors.iter().filter(|director| director.pid().is_some()).count();
+            let numbers = 1..=u8::try_from(self.directors.len())?;
+            let mut held = 0;
+            for number in numbers.filter(|number| self.directors[usize::from(*number) - 1].pid().is_some()) {
+                let Some(status) = self.status(number) else { return Ok(None) };
+                if !is_steady(&status, running - 1) {
+                    return Ok(None);
+                }
+                let groups = status["pair"]["cluster"]["groups"].as_array().map_or(&[][..], Vec::as_slice);
+                held += groups.iter().filter(|group| group["role"] == "active").count();
+                if groups.iter().any(|group| group["owner"].is_null()) {
+                    return Ok(None);
+                }
+                if held > groups.len() {
+                    bail!("more owners than groups: {status:#}");
+                }
+            }
+            Ok(Some(()))
+        });
+        waited.with_context(|| self.story())
+    }
+
+    /// Probes an echo service at a VIP once a millisecond.
+    pub fn probe(&self, vip: &str) -> Result<Prober> {
+        let vip: IpAddr = vip.parse()?;
+        Prober::start(self.lab.client(), SocketAddr::new(vip, ECHO), Duration::from_millis(1))
+    }
+
+    /// Runs a command line on the director of a number, which has to succeed.
+    pub fn cli(&self, number: u8, arguments: &[&str]) -> Result<String> {
+        self.directors[usize::from(number) - 1].cli_ok(arguments)
+    }
+
+    /// All logs, for whoever reads why something failed.
+    pub fn story(&self) -> String {
+        let logs = self.directors.iter().zip(1..).map(|(director, number)| format!("lb{number}:\n{}", director.log()));
+        logs.collect::<Vec<_>>().join("\n")
+    }
+}
+
+/// A group of a director's status.
+pub fn group_of<'v>(status: &'v Value, group: &str) -> Option<&'v Value> {
+    status["pair"]["cluster"]["groups"].as_array()?.iter().find(|one| one["name"] == group)
+}
+
+/// An echo service on each of the lab's VIPs.
+fn services() -> Config {
+    let named = DIRECT_VIPS.into_iter().chain(NAT_VIPS).enumerate();
+    named.fold(Config::new(), |config, (i, vip)| {
+        let v6 = vip.contains(':');
+        let real = |last: u8| if v6 { format!("2001:db8::{last}") } else { format!("192.0.2.{last}") };
+        let nat = NAT_VIPS.contains(&vip);
+        let both = [Service::udp(&format!("echo{i}"), vip, ECHO), Service::tcp(&format!("web{i}"), vip, 80)];
+        both.into_iter().fold(config, |config, service| {
+            // The same real server for the same client whichever director is asked: connections survive their director.
+            let service = if nat { service.nat() } else { service }.scheduler("mh");
+            config.service((21..=23).fold(service, |service, last| service.real(&real(last), 1)))
+        })
+    })
+}
+
+fn is_steady(status: &Value, others: usize) -> bool {
+    let alive = status["pair"]["cluster"]["peers"].as_array().map_or(0, |peers| {
+        peers.iter().filter(|peer| peer["alive"] == true && peer["hears_us"] == true).count()
+    });
+    let vips = status["vips"].as_array().is_some_and(|vips| vips.iter().all(|vip| vip["held"] == vip["wanted"]));
+    let services = status["services"].as_array().map_or(&[][..], Vec::as_slice);
+    let mut reals = services.iter().filter_map(|service| service["reals"].as_array()).flatten();
+    alive == others && vips && reals.all(|real| real["reachable"] == true)
+}
