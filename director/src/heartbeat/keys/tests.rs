@@ -34,7 +34,7 @@ fn bad_lines_are_named_with_what_to_do() {
         ("# none\n\n".to_owned(), format!("key file: there is no key in it; {line}, the same on every director")),
         (format!("0 {SECRET}"), format!("key file, line 1: this does not begin with an id from 1 to 255; {line}")),
         (format!("\n256 {SECRET}"), format!("key file, line 2: this does not begin with an id from 1 to 255; {line}")),
-        (format!("{SECRET}"), format!("key file, line 1: this does not begin with an id from 1 to 255; {line}")),
+        (SECRET.to_owned(), format!("key file, line 1: this does not begin with an id from 1 to 255; {line}")),
         ("1".to_owned(), format!("key file, line 1: the secret has 0 bytes, and needs at least 16; {line}")),
         (
             format!("1 {}", &SECRET[1..]),
