@@ -194,6 +194,7 @@ fn what_is_cut_off_fares_as_without_a_guard() {
     for (what, frame, _) in questions() {
         for length in 14..frame.len() {
             let (seen, wanted) = (rig.send(&frame[..length]), unguarded.send(&frame[..length]));
+            assert!(!seen.counts.reasons.contains_key(&Reason::DropNoLease), "{what}, {length} bytes");
             assert_eq!(seen, wanted, "{what}, {length} bytes of {}", hex(&frame));
         }
     }
