@@ -6,6 +6,7 @@
 
 use std::time::Duration;
 
+use super::election::Backing;
 use super::message::{Beat, Body, Key, MOST_NEIGHBOURS, Message, Neighbour, Role};
 use super::moment::Moment;
 use super::node::{Moved, Node};
@@ -115,15 +116,20 @@ impl Machine {
                 self.node.hear(now, from, beat.clone(), hears_me, acked);
                 Ok(None)
             }
-            Body::Neighbours(neighbours) => Ok(Some(neighbours)),
+            Body::Neighbours(neighbours) => {
+                self.node.hear_more(now, from);
+                Ok(Some(neighbours))
+            }
         }
     }
 
     /// Decides, and sends if it is time to.
     pub fn turn(&mut self, now: Moment) -> Turn {
+        // It may have been stopped since it last looked: what it would decide then is about a past.
+        let mut moved = self.awake(now);
         let votes: Vec<_> =
             self.node.groups.iter().map(|group| group.vote.map(|vote| (vote.to, vote.term))).collect();
-        let moved = self.node.turn(now);
+        moved.extend(self.node.turn(now));
         let voted =
             self.node.groups.iter().map(|group| group.vote.map(|vote| (vote.to, vote.term))).ne(votes);
         let due = now >= self.next_beat;
@@ -140,7 +146,6 @@ impl Machine {
         let mut send = vec![self.message(now, Body::Beat(beat))];
         self.sent = Some(now);
         if due && !self.untold.is_empty() {
-            // With a beat, so that who acknowledges this has had that beat, too: promises are counted from there.
             let some = self.untold.split_off(self.untold.len().saturating_sub(MOST_NEIGHBOURS));
             send.push(self.message(now, Body::Neighbours(some)));
         }
@@ -190,8 +195,9 @@ impl Machine {
             return Lease::Forever;
         }
         let heard = self.sent.unwrap_or(now) + self.node.settings.dead_after;
-        match self.node.backing(now, group) {
-            super::election::Backing::Until(end) => Lease::Until(end.min(heard)),
+        match (group.role, self.node.backing(now, group)) {
+            (_, Backing::Until(end)) => Lease::Until(end.min(heard)),
+            (Role::Active, Backing::TooFew { .. }) => Lease::Never,
             _ => Lease::Until(heard),
         }
     }

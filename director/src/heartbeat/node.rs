@@ -88,11 +88,20 @@ pub(super) struct Group {
     pub(super) reluctant: bool,
     /// Another owner was heard: what clients' caches say is uncertain.
     contested: bool,
-    rival: Option<(Key, Moment)>,
+    rival: Option<Rival>,
     pub(super) vote: Option<Vote>,
     pub(super) facts: GroupFacts,
     /// Raised whenever the VIPs are to be announced anew.
     pub(super) announce: u64,
+}
+
+/// Who is better than this owner.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Rival {
+    key: Key,
+    /// It is better off, not only preferred.
+    better_off: bool,
+    since: Moment,
 }
 
 /// A promise to have no other owner.
@@ -120,6 +129,8 @@ pub struct Node {
     /// Before that it promises nothing: it does not know what it promised in an earlier run.
     votes_from: Moment,
     next_round: Moment,
+    /// When it last began to run.
+    woke: Moment,
 }
 
 impl Node {
@@ -128,6 +139,7 @@ impl Node {
         let others = settings.peers.iter().map(|peer| Other::new(peer, now)).collect();
         let groups = settings.groups.iter().map(|group| Group::new(group, now)).collect();
         Node {
+            woke: now,
             listens_until: now + settings.initial_wait,
             votes_from: now + settings.dead_after,
             next_round: now + settings.balance.map_or(Duration::ZERO, |balance| balance.mature),
@@ -181,7 +193,7 @@ impl Node {
             (other.since, other.hears_us) = (now, None);
         }
         other.heard = Some(now);
-        other.beat = beat;
+        let before = std::mem::replace(&mut other.beat, beat);
         other.acked = acked;
         if hears_us {
             other.hears_us = Some(now);
@@ -199,6 +211,17 @@ impl Node {
                 group.vote = None;
             }
         }
+        for group in &mut self.groups {
+            group.contested |= group.role == Role::Active && other.has_claimed(group.settings.key, &before);
+        }
+    }
+
+    /// Another director said something else. Its next acknowledgement is counted from there, so promises are, too: the beats
+    /// before may have been lost.
+    pub fn hear_more(&mut self, now: Moment, from: Key) {
+        let until = now + self.settings.dead_after;
+        let votes = self.groups.iter_mut().filter_map(|group| group.vote.as_mut());
+        votes.filter(|vote| vote.to == from).for_each(|vote| vote.until = until);
     }
 
     /// It did not run for so long: others may hold what it held. It lets go before it does anything else, and listens anew.
@@ -206,6 +229,7 @@ impl Node {
         for other in &mut self.others {
             other.heard = None;
         }
+        self.woke = now;
         self.listens_until = now + self.settings.dead_after;
         let held = self.groups.iter_mut().filter(|group| group.role != Role::Standby);
         held.map(|group| {
@@ -369,6 +393,10 @@ impl Node {
         self.listens_until
     }
 
+    pub(super) fn woke(&self) -> Moment {
+        self.woke
+    }
+
     pub(super) fn votes_from(&self) -> Moment {
         self.votes_from
     }
@@ -382,14 +410,15 @@ impl Node {
     }
 
     fn note_rival(&mut self, now: Moment, i: usize) {
-        let rival = (self.groups[i].role == Role::Active)
-            .then(|| election::rival(&self.view(now, i, None)).map(|rival| rival.key))
-            .flatten();
-        let group = &mut self.groups[i];
-        group.rival = rival.map(|rival| match group.rival {
-            Some((known, since)) if known == rival => (known, since),
-            _ => (rival, now),
+        let view = (self.groups[i].role == Role::Active).then(|| self.view(now, i, None));
+        let rival = view.as_ref().and_then(|view| {
+            let rival = election::rival(view)?;
+            Some(Rival { key: rival.key, better_off: election::is_better_off(rival, &view.me), since: now })
         });
+        let group = &mut self.groups[i];
+        // What it would be given the group for must have lasted, not only that it would be given it.
+        let same = |old: &Rival, new: &Rival| (old.key, old.better_off) == (new.key, new.better_off);
+        group.rival = rival.map(|new| group.rival.filter(|old| same(old, &new)).unwrap_or(new));
     }
 
     fn newest_term(&self, i: usize) -> u64 {
@@ -445,6 +474,14 @@ impl Other {
         now.since(self.hears_us.unwrap_or(self.since)) > dead_after
     }
 
+    /// Whether it claimed a group since it said `before`, and does not hold it any more. Without a message in which it did: it
+    /// let go as soon as it heard of another owner.
+    fn has_claimed(&self, group: Key, before: &Beat) -> bool {
+        let known = before.groups.iter().find(|beat| beat.group == group).map_or(0, |beat| beat.term);
+        let let_go = self.of(group).filter(|beat| beat.role != Role::Active);
+        let_go.is_some_and(|beat| beat.term != 0 && beat.term != known)
+    }
+
     pub(super) fn of(&self, group: Key) -> Option<&GroupBeat> {
         self.beat.groups.iter().find(|beat| beat.group == group)
     }
@@ -473,7 +510,7 @@ impl Group {
     }
 
     pub(super) fn rival(&self) -> Option<(Key, Moment)> {
-        self.rival
+        self.rival.map(|rival| (rival.key, rival.since))
     }
 
     fn become_(&mut self, now: Moment, role: Role, term: u64, why: Why) -> Moved {

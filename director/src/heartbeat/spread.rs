@@ -10,14 +10,14 @@ use super::moment::Moment;
 use super::node::Node;
 use crate::model::heartbeat::Balance;
 
-/// How many groups a director holds; those that are being given to it count.
+/// How many groups a director holds; those that it is about to hold count: that are being given to it, or that it claims.
 pub(super) fn load(node: &Node, now: Moment, key: Key) -> usize {
     let ours = node.groups.iter().map(|group| (node.settings.me.key, group.role, group.heir));
     let theirs = node
         .alive(now)
         .flat_map(|other| other.beat.groups.iter().map(|beat| (other.peer.key, beat.role, beat.heir)));
     let holder = |(holder, role, heir): (Key, Role, Option<Key>)| match role {
-        Role::Active => Some(holder),
+        Role::Active | Role::Candidate => Some(holder),
         Role::Yielding => heir,
         _ => None,
     };
