@@ -187,10 +187,12 @@ pub fn decide(view: &View) -> Decision {
 pub fn rival<'v>(view: &'v View) -> Option<&'v Contender<'v>> {
     let best = best(view.others.iter())?;
     // An owner that is to stay gives way to a better standing, not to a preference. None gives way to a name: of equals, whoever
-    // has a group keeps it.
+    // has a group keeps it. And where an operator had it moved, it stays as long as that word stands.
+    let asked = view.others.iter().any(|other| other.reluctant);
     let preferred = worth(best) == worth(&view.me)
         && best.preference > view.me.preference
-        && view.rules.failback != Failback::Never;
+        && view.rules.failback != Failback::Never
+        && !asked;
     (is_better_off(best, &view.me) || preferred).then_some(best)
 }
 
@@ -201,17 +203,20 @@ pub fn is_better_off(contender: &Contender, than: &Contender) -> bool {
 
 /// The best of those that can be given a group: who does not hear us would not take it.
 pub fn best<'v, 'n: 'v>(contenders: impl Iterator<Item = &'v Contender<'n>>) -> Option<&'v Contender<'n>> {
-    contenders.filter(|contender| contender.eligible && !contender.deaf).max_by(|a, b| merit(a).cmp(&merit(b)))
+    contenders
+        .filter(|contender| contender.eligible && !contender.deaf)
+        .max_by(|a, b| merit(a).cmp(&merit(b)))
 }
 
 fn standby(view: &View) -> Decision {
     if !view.joined || !view.me.eligible || view.others.iter().any(|other| other.role == Role::Active) {
         return Decision::Stay;
     }
-    let why = match view.others.iter().find(|other| other.role == Role::Yielding) {
-        Some(giver) if giver.heir == Some(view.me.key) => Why::GivenBy(giver.name.to_owned()),
-        Some(_) => return Decision::Stay,
-        None if best_of_all(view) => Why::NoOwner,
+    let mut givers = view.others.iter().filter(|other| other.role == Role::Yielding);
+    // There may be two: one that was given it and gives it on before the first one knows.
+    let why = match givers.clone().find(|giver| giver.heir == Some(view.me.key)) {
+        Some(giver) => Why::GivenBy(giver.name.to_owned()),
+        None if givers.next().is_none() && best_of_all(view) => Why::NoOwner,
         None => return Decision::Stay,
     };
     claim(view, why)

@@ -65,6 +65,8 @@ pub enum Refusal {
 #[derive(Clone, Debug)]
 pub(super) struct Other {
     pub(super) peer: Peer,
+    /// Its run.
+    run: u64,
     /// When its newest message came; none: it is not to be counted on.
     pub(super) heard: Option<Moment>,
     /// Since when it is alive without a break.
@@ -184,16 +186,29 @@ impl Node {
         }
     }
 
-    /// Takes what another director says. `hears_us`: it acknowledges our present run. `acked`: when we sent the newest message
+    /// Takes what another director says in a run of its. `hears_us`: it acknowledges our present run. `acked`: when we sent the newest message
     /// that it has heard.
-    pub fn hear(&mut self, now: Moment, from: Key, beat: Beat, hears_us: bool, acked: Option<Moment>) {
+    pub fn hear(
+        &mut self,
+        now: Moment,
+        from: Key,
+        run: u64,
+        beat: Beat,
+        hears_us: bool,
+        acked: Option<Moment>,
+    ) {
         let dead_after = self.settings.dead_after;
         let Some(other) = self.others.iter_mut().find(|other| other.peer.key == from) else { return };
-        if !other.is_alive(now, dead_after) {
+        let mut before = std::mem::replace(&mut other.beat, beat);
+        if std::mem::replace(&mut other.run, run) != run {
+            // It begins anew: nothing of what it said before counts.
+            before = Beat::default();
+            other.heard = None;
+        }
+        if before.leaving || !other.was_heard(now, dead_after) {
             (other.since, other.hears_us) = (now, None);
         }
         other.heard = Some(now);
-        let before = std::mem::replace(&mut other.beat, beat);
         other.acked = acked;
         if hears_us {
             other.hears_us = Some(now);
@@ -332,6 +347,10 @@ impl Node {
                 return Err(Refusal::NoHeir(name, self.why_nobody(now, i)));
             }
         }
+        if self.held && !hold {
+            // That word is taken back, and so is what it led to.
+            self.groups.iter_mut().for_each(|group| group.reluctant = false);
+        }
         self.held = hold;
         Ok(())
     }
@@ -457,6 +476,7 @@ impl Other {
     fn new(peer: &Peer, now: Moment) -> Other {
         Other {
             peer: peer.clone(),
+            run: 0,
             heard: None,
             since: now,
             hears_us: None,
@@ -466,7 +486,11 @@ impl Other {
     }
 
     pub(super) fn is_alive(&self, now: Moment, dead_after: Duration) -> bool {
-        !self.beat.leaving && self.heard.is_some_and(|heard| now.since(heard) <= dead_after)
+        !self.beat.leaving && self.was_heard(now, dead_after)
+    }
+
+    fn was_heard(&self, now: Moment, dead_after: Duration) -> bool {
+        self.heard.is_some_and(|heard| now.since(heard) <= dead_after)
     }
 
     /// It has had the time to hear us, and does not.

@@ -95,7 +95,14 @@ impl Watch {
     }
 
     /// A director has taken a message, as it came.
-    pub fn heard(&mut self, now: Real, host: usize, this: &Host, message: &Message, accepted: Result<Accepted, Refused>) {
+    pub fn heard(
+        &mut self,
+        now: Real,
+        host: usize,
+        this: &Host,
+        message: &Message,
+        accepted: Result<Accepted, Refused>,
+    ) {
         if accepted != Ok(Accepted::New) {
             return;
         }
@@ -133,7 +140,9 @@ impl Watch {
         let claims = beat.groups.iter().any(|group| group.role != Role::Standby);
         if claims && slept.is_some_and(|slept| slept > self.dead_after) {
             let name = self.names[host].clone();
-            self.fail(format!("asleep: {name} had not sent anything for {slept:?}, and is not standby in what it sends now"));
+            self.fail(format!(
+                "asleep: {name} had not sent anything for {slept:?}, and is not standby in what it sends now"
+            ));
         }
     }
 
@@ -147,15 +156,22 @@ impl Watch {
         let Some(group) = self.groups.iter().position(|name| *name == moved.group) else { return };
         let name = &self.names[host];
         if self.quiet {
-            self.fail(format!("restless: {name} moves {} {:?} -> {:?} although nothing happens: {}", moved.group, moved.from, moved.to, moved.why));
+            self.fail(format!(
+                "restless: {name} moves {} {:?} -> {:?} although nothing happens: {}",
+                moved.group, moved.from, moved.to, moved.why
+            ));
             return;
         }
         let of = &mut self.of[host][group];
-        let claims = moved.to == Role::Candidate || (moved.to == Role::Active && moved.from != Role::Candidate);
+        let claims =
+            moved.to == Role::Candidate || (moved.to == Role::Active && moved.from != Role::Candidate);
         let newest = of.heard.iter().copied().fold(of.term, u64::max);
         if moved.term < of.term || (claims && moved.term <= newest) {
             let before = of.term;
-            self.failure.get_or_insert(format!("term: {name} is {:?} of {} in term {} after {before} and others' {newest}", moved.to, moved.group, moved.term));
+            self.failure.get_or_insert(format!(
+                "term: {name} is {:?} of {} in term {} after {before} and others' {newest}",
+                moved.to, moved.group, moved.term
+            ));
         }
         of.term = moved.term;
         of.reluctant = (of.reluctant || matches!(moved.why, Why::Asked(_))) && moved.to != Role::Active;
@@ -172,21 +188,32 @@ impl Watch {
     /// A director has done what there was to do.
     pub fn stepped(&mut self, now: Real, hosts: &[Host], host: usize) {
         for group in 0..self.groups.len() {
-            if self.held == Some(group) && !hosts.iter().any(|other| other.holds(group, Role::Active, now) || other.holds(group, Role::Yielding, now)) {
+            if self.held == Some(group)
+                && !hosts.iter().any(|other| {
+                    other.holds(group, Role::Active, now) || other.holds(group, Role::Yielding, now)
+                })
+            {
                 self.fail(format!("gap: nobody holds {}", self.groups[group]));
             }
             if hosts[host].shown[group].role != Role::Active {
                 continue;
             }
             for other in (0..hosts.len()).filter(|other| *other != host) {
-                let both = hosts[host].holds(group, Role::Active, now) && hosts[other].holds(group, Role::Active, now);
+                let both = hosts[host].holds(group, Role::Active, now)
+                    && hosts[other].holds(group, Role::Active, now);
                 if both && self.majority {
-                    self.fail(format!("split: both {} and {} hold {}", self.names[host], self.names[other], self.groups[group]));
+                    self.fail(format!(
+                        "split: both {} and {} hold {}",
+                        self.names[host], self.names[other], self.groups[group]
+                    ));
                 }
                 if let Some(well) = self.well.filter(|_| both && hosts[other].machine.is_some()) {
                     let since = well.max(self.of[host][group].active).max(self.of[other][group].active);
                     if now > since + self.contest.as_nanos() as Real {
-                        self.fail(format!("contest: {} and {} have both held {} for too long", self.names[host], self.names[other], self.groups[group]));
+                        self.fail(format!(
+                            "contest: {} and {} have both held {} for too long",
+                            self.names[host], self.names[other], self.groups[group]
+                        ));
                     }
                 }
             }

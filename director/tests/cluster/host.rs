@@ -78,7 +78,9 @@ impl Clock {
 
     /// What it says at a time.
     pub fn at(self, real: Real) -> Moment {
-        Moment::from_start(Duration::from_nanos(self.offset + (u128::from(real) * u128::from(self.rate) / 1_000_000) as u64))
+        Moment::from_start(Duration::from_nanos(
+            self.offset + (u128::from(real) * u128::from(self.rate) / 1_000_000) as u64,
+        ))
     }
 
     /// When it says that, or first something later.

@@ -50,8 +50,11 @@ fn trials() {
     let mut failed = failed.into_inner().unwrap();
     failed.sort();
     for (seed, what) in failed.iter().take(MOST_SHOWN) {
-        let story = if one.is_some() { what.clone() } else { trial::run(*seed, true).expect_err("it failed before") };
-        println!("{story}\nrepeat it: CLUSTER_SEED={seed} cargo test -p director --test cluster trials -- --nocapture\n");
+        let story =
+            if one.is_some() { what.clone() } else { trial::run(*seed, true).expect_err("it failed before") };
+        println!(
+            "{story}\nrepeat it: CLUSTER_SEED={seed} cargo test -p director --test cluster trials -- --nocapture\n"
+        );
     }
     assert!(failed.is_empty(), "{} of {count} trials failed:\n{}", failed.len(), summary(&failed));
 }

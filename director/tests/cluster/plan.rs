@@ -58,7 +58,9 @@ impl Plan {
         let same = balance.is_some() || random.percent(60);
         Plan {
             links: random.pick(&[1, 1, 2, 2, 3]),
-            drift: (0..count).map(|_| random.below(2 * MOST_DRIFT as usize + 1) as i64 - MOST_DRIFT).collect(),
+            drift: (0..count)
+                .map(|_| random.below(2 * MOST_DRIFT as usize + 1) as i64 - MOST_DRIFT)
+                .collect(),
             offset: (0..count).map(|_| Duration::from_secs(1 + random.below(1000) as u64)).collect(),
             delay,
             services: (0..count).map(|_| if same { 2 } else { random.below(3) as u16 }).collect(),
@@ -105,15 +107,32 @@ impl Plan {
     /// In one line.
     pub fn describe(&self) -> String {
         let Heartbeat { interval, dead_after, initial_wait, settle, quorum, balance, .. } = &self.heartbeat;
-        let members: Vec<String> = self.heartbeat.directors.iter().enumerate().map(|(i, member)| {
-            format!("{} priority {} services {} clock {:+} ppm", member.name, member.priority, self.services[i], self.drift[i])
-        }).collect();
+        let members: Vec<String> = self
+            .heartbeat
+            .directors
+            .iter()
+            .enumerate()
+            .map(|(i, member)| {
+                format!(
+                    "{} priority {} services {} clock {:+} ppm",
+                    member.name, member.priority, self.services[i], self.drift[i]
+                )
+            })
+            .collect();
         let members = members.join("; ");
-        let groups: Vec<String> = self.heartbeat.groups.iter().map(|group| format!("{} {:?} prefer {:?}", group.name, group.failback, group.prefer)).collect();
+        let groups: Vec<String> = self
+            .heartbeat
+            .groups
+            .iter()
+            .map(|group| format!("{} {:?} prefer {:?}", group.name, group.failback, group.prefer))
+            .collect();
         format!(
             "{quorum:?}, interval {interval:?}, dead after {dead_after:?}, wait {initial_wait:?}, settle {settle:?}, {balance:?}, {} links, \
              delay {:?}, witnesses {}\n  {members}\n  {}",
-            self.links, self.delay, self.heartbeat.ping.len(), groups.join("; ")
+            self.links,
+            self.delay,
+            self.heartbeat.ping.len(),
+            groups.join("; ")
         )
     }
 }

@@ -84,7 +84,12 @@ fn cut_one(world: &mut World, host: usize) {
     let to = world.random.below(world.hosts.len());
     let link = world.random.below(world.plan.links);
     let all = world.random.percent(50);
-    world.tell(|world| format!("{} is no longer heard by {} (all links: {all})", world.hosts[host].name, world.hosts[to].name));
+    world.tell(|world| {
+        format!(
+            "{} is no longer heard by {} (all links: {all})",
+            world.hosts[host].name, world.hosts[to].name
+        )
+    });
     for (i, cut) in world.network.cut[host][to].iter_mut().enumerate() {
         *cut |= all || i == link;
     }
@@ -105,7 +110,9 @@ fn facts(world: &mut World, host: usize) {
     let unable = world.random.percent(30);
     let services = world.random.below(4) as u16;
     let group = world.random.below(world.plan.heartbeat.groups.len());
-    world.tell(|world| format!("{}: {witnesses} witnesses, {services} services, unable: {unable}", world.hosts[host].name));
+    world.tell(|world| {
+        format!("{}: {witnesses} witnesses, {services} services, unable: {unable}", world.hosts[host].name)
+    });
     let this = &mut world.hosts[host];
     this.facts.witnesses = witnesses;
     let of_group = &mut this.facts.groups[group].1;
@@ -156,7 +163,10 @@ fn order(world: &mut World, host: usize) {
 
 fn neighbours(world: &mut World, host: usize) {
     let known: Vec<_> = (0..world.random.below(100) as u8)
-        .map(|i| director::heartbeat::message::Neighbour { address: [10, 0, 0, i].into(), mac: [2, 0, 0, 0, 0, i] })
+        .map(|i| director::heartbeat::message::Neighbour {
+            address: [10, 0, 0, i].into(),
+            mac: [2, 0, 0, 0, 0, i],
+        })
         .collect();
     if let Some(machine) = world.hosts[host].machine.as_mut() {
         machine.tell_neighbours(&known);
@@ -172,7 +182,8 @@ fn calm(world: &mut World) -> Result<(), String> {
     let hop = interval * 106 / 100 + delay;
     let groups = plan.groups.len() as u32;
     // Those who start listen; promises given before end; an heir that does not take a group is waited for.
-    let taken = (dead_after.max(plan.initial_wait) + dead_after.max(interval * 4)) * 106 / 100 + hop * (8 + 2 * groups);
+    let taken = (dead_after.max(plan.initial_wait) + dead_after.max(interval * 4)) * 106 / 100
+        + hop * (8 + 2 * groups);
     let failback = plan.groups.iter().filter_map(|group| match group.failback {
         Failback::Never => None,
         Failback::After(delay) => Some(delay),
@@ -186,7 +197,9 @@ fn calm(world: &mut World) -> Result<(), String> {
     for group in 0..groups as usize {
         let (owners, yields) = (world.who(group, Role::Active), world.who(group, Role::Yielding));
         if owners.len() > 1 || owners.len() + yields.len() == 0 {
-            return Err(format!("liveness: g{group} is held by {owners:?}, given away by {yields:?}, {taken:?} after all was well"));
+            return Err(format!(
+                "liveness: g{group} is held by {owners:?}, given away by {yields:?}, {taken:?} after all was well"
+            ));
         }
     }
     world.run(moves)?;
@@ -213,7 +226,9 @@ fn owners(world: &World) -> Result<Vec<usize>, String> {
         let rest = world.who(group, Role::Standby).len();
         match active[..] {
             [owner] if rest == world.hosts.len() - 1 => Ok(owner),
-            _ => Err(format!("liveness: the directors are {roles:?} for g{group}, and should be one owner and standbys")),
+            _ => Err(format!(
+                "liveness: the directors are {roles:?} for g{group}, and should be one owner and standbys"
+            )),
         }
     };
     (0..world.plan.heartbeat.groups.len()).map(owner).collect()
@@ -229,7 +244,8 @@ fn hand_over(world: &mut World) -> Result<(), String> {
     world.watch.held = Some(group);
     let own = world.hosts[owner].clock.at(world.now);
     let Some(machine) = &mut world.hosts[owner].machine else { return Ok(()) };
-    let (_, moved) = machine.node_mut().hand_over(own, &name, Some(&to)).map_err(|error| format!("handover: {error}"))?;
+    let (_, moved) =
+        machine.node_mut().hand_over(own, &name, Some(&to)).map_err(|error| format!("handover: {error}"))?;
     world.note(owner, &[moved]);
     world.step(owner);
     let hop = world.plan.delay + Duration::from_millis(1);
@@ -241,7 +257,7 @@ fn hand_over(world: &mut World) -> Result<(), String> {
         if world.hosts[owner].role(group) == Some(Role::Standby) {
             world.watch.held = None;
             return match world.hosts[heir].role(group) {
-                Some(Role::Active | Role::Yielding) => Ok(()),
+                Some(Role::Active) => Ok(()),
                 role => Err(format!("handover: {to} is {role:?} of {name} after it was given that")),
             };
         }
@@ -261,7 +277,8 @@ fn death(world: &mut World) -> Result<(), String> {
     let hop = (plan.interval + world.plan.delay) * 106 / 100;
     let more = if plan.balance.is_some() { plan.groups.len() as u32 } else { 0 };
     let round_trip = if world.plan.majority() { world.plan.delay * 2 } else { Duration::ZERO };
-    let span = (plan.dead_after + plan.interval * 2) * 106 / 100 + world.plan.delay * 2 + round_trip + hop * more;
+    let span =
+        (plan.dead_after + plan.interval * 2) * 106 / 100 + world.plan.delay * 2 + round_trip + hop * more;
     world.kill(dead, true, None);
     world.run(span)?;
     for (group, _) in owners.iter().enumerate().filter(|(_, owner)| **owner == dead) {

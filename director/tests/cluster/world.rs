@@ -71,9 +71,15 @@ impl World {
     /// All directors start within a while.
     pub fn new(plan: Plan, mut random: Random, told: bool) -> World {
         let (count, links) = (plan.count(), plan.links);
-        let network = Network { cut: vec![vec![vec![false; links]; count]; count], loss: 0, twice: 0, delay: plan.delay };
+        let network = Network {
+            cut: vec![vec![vec![false; links]; count]; count],
+            loss: 0,
+            twice: 0,
+            delay: plan.delay,
+        };
         let hosts = (0..count).map(|i| Host::new(&plan, i)).collect();
-        let starts: Vec<Duration> = (0..count).map(|_| random.between(Duration::ZERO, plan.heartbeat.dead_after)).collect();
+        let starts: Vec<Duration> =
+            (0..count).map(|_| random.between(Duration::ZERO, plan.heartbeat.dead_after)).collect();
         let mut world = World {
             watch: Watch::new(&plan),
             plan,
@@ -183,7 +189,9 @@ impl World {
         if self.hosts[host].machine.is_none() {
             return;
         }
-        self.tell(|world| format!("{} {}", world.hosts[host].name, if power { "loses power" } else { "is killed" }));
+        self.tell(|world| {
+            format!("{} {}", world.hosts[host].name, if power { "loses power" } else { "is killed" })
+        });
         self.watch.ended(host, self.hosts[host].incarnation, self.now);
         self.hosts[host].machine = None;
         self.hosts[host].paused = None;
@@ -203,7 +211,9 @@ impl World {
         self.runs += 1 + self.random.below(1000) as u64;
         self.hosts[host].start(&self.plan, self.runs, self.now);
         self.watch.started(host);
-        self.tell(|world| format!("{} starts, run {}", world.hosts[host].name, world.hosts[host].incarnation));
+        self.tell(|world| {
+            format!("{} starts, run {}", world.hosts[host].name, world.hosts[host].incarnation)
+        });
         self.step(host);
     }
 
@@ -346,7 +356,9 @@ impl World {
     pub fn note(&mut self, host: usize, moved: &[Moved]) {
         for moved in moved {
             let Moved { group, from, to, term, why } = moved;
-            self.tell(|world| format!("{} {group}: {from:?} -> {to:?}, term {term}: {why}", world.hosts[host].name));
+            self.tell(|world| {
+                format!("{} {group}: {from:?} -> {to:?}, term {term}: {why}", world.hosts[host].name)
+            });
             self.watch.moved(self.now, host, &self.hosts[host], moved);
         }
     }
