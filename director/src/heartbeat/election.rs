@@ -65,6 +65,8 @@ pub struct View<'a> {
     pub since: Moment,
     /// Who is better than this owner, and since when.
     pub rival: Option<(Key, Moment)>,
+    /// Who has taken the group from another director just now, though its own word of that may not have come yet.
+    pub given: Option<Key>,
     /// Whom the group shall go to for the sake of balance.
     pub shed: Option<Key>,
     /// It is about to end, or an operator has it stay standby: it gives away what it holds, if somebody takes it.
@@ -210,6 +212,9 @@ pub fn best<'v, 'n: 'v>(contenders: impl Iterator<Item = &'v Contender<'n>>) -> 
 
 fn standby(view: &View) -> Decision {
     if !view.joined || !view.me.eligible || view.others.iter().any(|other| other.role == Role::Active) {
+        return Decision::Stay;
+    }
+    if view.others.iter().any(|other| view.given == Some(other.key) && other.eligible) {
         return Decision::Stay;
     }
     let mut givers = view.others.iter().filter(|other| other.role == Role::Yielding);

@@ -90,6 +90,8 @@ pub(super) struct Group {
     pub(super) reluctant: bool,
     /// Another owner was heard: what clients' caches say is uncertain.
     contested: bool,
+    /// Whom another director gave it to, and when we heard that it is done.
+    pub(super) given: Option<(Key, Moment)>,
     rival: Option<Rival>,
     pub(super) vote: Option<Vote>,
     pub(super) facts: GroupFacts,
@@ -227,7 +229,11 @@ impl Node {
             }
         }
         for group in &mut self.groups {
-            group.contested |= group.role == Role::Active && other.has_claimed(group.settings.key, &before);
+            let key = group.settings.key;
+            group.contested |= group.role == Role::Active && other.has_let_go(key, &before);
+            if let Some(heir) = other.has_given(key, &before) {
+                group.given = Some((heir, now));
+            }
         }
     }
 
@@ -498,12 +504,22 @@ impl Other {
         now.since(self.hears_us.unwrap_or(self.since)) > dead_after
     }
 
-    /// Whether it claimed a group since it said `before`, and does not hold it any more. Without a message in which it did: it
-    /// let go as soon as it heard of another owner.
-    fn has_claimed(&self, group: Key, before: &Beat) -> bool {
-        let known = before.groups.iter().find(|beat| beat.group == group).map_or(0, |beat| beat.term);
-        let let_go = self.of(group).filter(|beat| beat.role != Role::Active);
-        let_go.is_some_and(|beat| beat.term != 0 && beat.term != known)
+    /// Whether it held a group, or may have, after it said `before`, and does not any more. Perhaps without a message in which it
+    /// did while we held it, too: it let go as soon as it heard of us.
+    fn has_let_go(&self, group: Key, before: &Beat) -> bool {
+        let known = before.groups.iter().find(|beat| beat.group == group);
+        let held = |beat: &GroupBeat| match known {
+            Some(known) => known.role == Role::Active || known.term != beat.term,
+            None => beat.term != 0,
+        };
+        self.of(group).is_some_and(|beat| beat.role != Role::Active && held(beat))
+    }
+
+    /// Whom it has given a group to since it said `before`.
+    fn has_given(&self, group: Key, before: &Beat) -> Option<Key> {
+        let known = before.groups.iter().find(|beat| beat.group == group)?;
+        let given = known.role == Role::Yielding && self.of(group)?.role == Role::Standby;
+        known.heir.filter(|_| given)
     }
 
     pub(super) fn of(&self, group: Key) -> Option<&GroupBeat> {
@@ -522,6 +538,7 @@ impl Group {
             heir: None,
             reluctant: false,
             contested: false,
+            given: None,
             rival: None,
             vote: None,
             facts: GroupFacts::default(),
