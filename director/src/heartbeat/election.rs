@@ -65,6 +65,8 @@ pub struct View<'a> {
     pub since: Moment,
     /// Who is better than this owner, and since when.
     pub rival: Option<(Key, Moment)>,
+    /// Who has taken the group from another director just now, though its own word of that may not have come yet.
+    pub given: Option<Key>,
     /// Whom the group shall go to for the sake of balance.
     pub shed: Option<Key>,
     /// It is about to end, or an operator has it stay standby: it gives away what it holds, if somebody takes it.
@@ -185,26 +187,41 @@ pub fn decide(view: &View) -> Decision {
 
 /// Who is better than the owner `me` at the moment, if somebody is.
 pub fn rival<'v>(view: &'v View) -> Option<&'v Contender<'v>> {
-    let stays = view.rules.failback == Failback::Never;
     let best = best(view.others.iter())?;
-    // An owner that is to stay gives way to a better standing, not to a preference.
-    let better = if stays { worth(best) > worth(&view.me) } else { merit(best) > merit(&view.me) };
-    better.then_some(best)
+    // An owner that is to stay gives way to a better standing, not to a preference. None gives way to a name: of equals, whoever
+    // has a group keeps it. And where an operator had it moved, it stays as long as that word stands.
+    let asked = view.others.iter().any(|other| other.reluctant);
+    let preferred = worth(best) == worth(&view.me)
+        && best.preference > view.me.preference
+        && view.rules.failback != Failback::Never
+        && !asked;
+    (is_better_off(best, &view.me) || preferred).then_some(best)
 }
 
-/// The best of those that may hold a group.
+/// Whether a director is better off than another one, whatever the configuration says of them.
+pub fn is_better_off(contender: &Contender, than: &Contender) -> bool {
+    worth(contender) > worth(than)
+}
+
+/// The best of those that can be given a group: who does not hear us would not take it.
 pub fn best<'v, 'n: 'v>(contenders: impl Iterator<Item = &'v Contender<'n>>) -> Option<&'v Contender<'n>> {
-    contenders.filter(|contender| contender.eligible).max_by(|a, b| merit(a).cmp(&merit(b)))
+    contenders
+        .filter(|contender| contender.eligible && !contender.deaf)
+        .max_by(|a, b| merit(a).cmp(&merit(b)))
 }
 
 fn standby(view: &View) -> Decision {
     if !view.joined || !view.me.eligible || view.others.iter().any(|other| other.role == Role::Active) {
         return Decision::Stay;
     }
-    let why = match view.others.iter().find(|other| other.role == Role::Yielding) {
-        Some(giver) if giver.heir == Some(view.me.key) => Why::GivenBy(giver.name.to_owned()),
-        Some(_) => return Decision::Stay,
-        None if best_of_all(view) => Why::NoOwner,
+    if view.others.iter().any(|other| view.given == Some(other.key) && other.eligible) {
+        return Decision::Stay;
+    }
+    let mut givers = view.others.iter().filter(|other| other.role == Role::Yielding);
+    // There may be two: one that was given it and gives it on before the first one knows.
+    let why = match givers.clone().find(|giver| giver.heir == Some(view.me.key)) {
+        Some(giver) => Why::GivenBy(giver.name.to_owned()),
+        None if givers.next().is_none() && best_of_all(view) => Why::NoOwner,
         None => return Decision::Stay,
     };
     claim(view, why)
@@ -263,7 +280,7 @@ fn active(view: &View) -> Decision {
     }
     if let (Some(rival), Some((_, since))) = (rival(view), view.rival) {
         let name = rival.name.to_owned();
-        let (delay, why) = if worth(rival) > worth(&view.me) {
+        let (delay, why) = if is_better_off(rival, &view.me) {
             (view.rules.settle, Why::BetterOff(name))
         } else {
             (failback_delay(view.rules.failback), Why::Preferred(name))
@@ -272,7 +289,7 @@ fn active(view: &View) -> Decision {
             return Decision::Yield(rival.key, why);
         }
     }
-    match view.shed.and_then(|heir| view.others.iter().find(|other| other.key == heir && other.eligible)) {
+    match view.shed.and_then(|heir| best(view.others.iter().filter(|other| other.key == heir))) {
         Some(heir) => Decision::Yield(heir.key, Why::Balance(heir.name.to_owned())),
         None => Decision::Stay,
     }

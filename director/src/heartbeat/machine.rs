@@ -6,6 +6,7 @@
 
 use std::time::Duration;
 
+use super::election::Backing;
 use super::message::{Beat, Body, Key, MOST_NEIGHBOURS, Message, Neighbour, Role};
 use super::moment::Moment;
 use super::node::{Moved, Node};
@@ -30,8 +31,8 @@ pub struct Machine {
     sessions: Sessions,
     config: u64,
     incarnation: u64,
-    /// When the last beat was sent; none before the first.
-    sent: Option<Moment>,
+    /// When the last beat was sent; before the first one, when it began to run, or to run again.
+    sent: Moment,
     next_beat: Moment,
     /// Something others should know at once.
     urgent: bool,
@@ -62,7 +63,7 @@ impl Machine {
             sessions,
             config,
             incarnation,
-            sent: None,
+            sent: now,
             next_beat: now,
             urgent: false,
             untold: Vec::new(),
@@ -84,15 +85,14 @@ impl Machine {
     /// believed of the others.
     pub fn awake(&mut self, now: Moment) -> Vec<Moved> {
         let dead_after = self.node.settings.dead_after;
-        match self.sent.map(|sent| now.since(sent)) {
-            Some(slept) if slept > dead_after => {
-                self.urgent = true;
-                // What is sent next is the first message again that says anything.
-                self.sent = None;
-                self.node.wake(now, slept)
-            }
-            _ => Vec::new(),
+        let slept = now.since(self.sent);
+        if slept <= dead_after {
+            return Vec::new();
         }
+        self.urgent = true;
+        // It may be stopped again before it sends anything.
+        self.sent = now;
+        self.node.wake(now, slept)
     }
 
     /// Takes an authentic message that came by a link. Neighbours that it tells of are returned.
@@ -112,18 +112,23 @@ impl Machine {
         match &message.body {
             Body::Beat(beat) => {
                 let (hears_me, acked) = (self.sessions.hears_me(from, now), self.sessions.acked(from));
-                self.node.hear(now, from, beat.clone(), hears_me, acked);
+                self.node.hear(now, from, message.incarnation, beat.clone(), hears_me, acked);
                 Ok(None)
             }
-            Body::Neighbours(neighbours) => Ok(Some(neighbours)),
+            Body::Neighbours(neighbours) => {
+                self.node.hear_more(now, from);
+                Ok(Some(neighbours))
+            }
         }
     }
 
     /// Decides, and sends if it is time to.
     pub fn turn(&mut self, now: Moment) -> Turn {
+        // It may have been stopped since it last looked: what it would decide then is about a past.
+        let mut moved = self.awake(now);
         let votes: Vec<_> =
             self.node.groups.iter().map(|group| group.vote.map(|vote| (vote.to, vote.term))).collect();
-        let moved = self.node.turn(now);
+        moved.extend(self.node.turn(now));
         let voted =
             self.node.groups.iter().map(|group| group.vote.map(|vote| (vote.to, vote.term))).ne(votes);
         let due = now >= self.next_beat;
@@ -138,9 +143,8 @@ impl Machine {
         let acks = self.sessions.acks(now);
         let beat = Beat { config: self.config, acks, ..self.node.beat(now) };
         let mut send = vec![self.message(now, Body::Beat(beat))];
-        self.sent = Some(now);
+        self.sent = now;
         if due && !self.untold.is_empty() {
-            // With a beat, so that who acknowledges this has had that beat, too: promises are counted from there.
             let some = self.untold.split_off(self.untold.len().saturating_sub(MOST_NEIGHBOURS));
             send.push(self.message(now, Body::Neighbours(some)));
         }
@@ -189,9 +193,10 @@ impl Machine {
         if self.node.settings.votes <= 1 && self.node.alive(now).next().is_none() {
             return Lease::Forever;
         }
-        let heard = self.sent.unwrap_or(now) + self.node.settings.dead_after;
-        match self.node.backing(now, group) {
-            super::election::Backing::Until(end) => Lease::Until(end.min(heard)),
+        let heard = self.sent + self.node.settings.dead_after;
+        match (group.role, self.node.backing(now, group)) {
+            (_, Backing::Until(end)) => Lease::Until(end.min(heard)),
+            (Role::Active, Backing::TooFew { .. }) => Lease::Never,
             _ => Lease::Until(heard),
         }
     }

@@ -65,6 +65,8 @@ pub enum Refusal {
 #[derive(Clone, Debug)]
 pub(super) struct Other {
     pub(super) peer: Peer,
+    /// Its run.
+    run: u64,
     /// When its newest message came; none: it is not to be counted on.
     pub(super) heard: Option<Moment>,
     /// Since when it is alive without a break.
@@ -88,11 +90,22 @@ pub(super) struct Group {
     pub(super) reluctant: bool,
     /// Another owner was heard: what clients' caches say is uncertain.
     contested: bool,
-    rival: Option<(Key, Moment)>,
+    /// Whom another director gave it to, and when we heard that it is done.
+    pub(super) given: Option<(Key, Moment)>,
+    rival: Option<Rival>,
     pub(super) vote: Option<Vote>,
     pub(super) facts: GroupFacts,
     /// Raised whenever the VIPs are to be announced anew.
     pub(super) announce: u64,
+}
+
+/// Who is better than this owner.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Rival {
+    key: Key,
+    /// It is better off, not only preferred.
+    better_off: bool,
+    since: Moment,
 }
 
 /// A promise to have no other owner.
@@ -120,6 +133,8 @@ pub struct Node {
     /// Before that it promises nothing: it does not know what it promised in an earlier run.
     votes_from: Moment,
     next_round: Moment,
+    /// When it last began to run.
+    woke: Moment,
 }
 
 impl Node {
@@ -128,6 +143,7 @@ impl Node {
         let others = settings.peers.iter().map(|peer| Other::new(peer, now)).collect();
         let groups = settings.groups.iter().map(|group| Group::new(group, now)).collect();
         Node {
+            woke: now,
             listens_until: now + settings.initial_wait,
             votes_from: now + settings.dead_after,
             next_round: now + settings.balance.map_or(Duration::ZERO, |balance| balance.mature),
@@ -172,16 +188,29 @@ impl Node {
         }
     }
 
-    /// Takes what another director says. `hears_us`: it acknowledges our present run. `acked`: when we sent the newest message
+    /// Takes what another director says in a run of its. `hears_us`: it acknowledges our present run. `acked`: when we sent the newest message
     /// that it has heard.
-    pub fn hear(&mut self, now: Moment, from: Key, beat: Beat, hears_us: bool, acked: Option<Moment>) {
+    pub fn hear(
+        &mut self,
+        now: Moment,
+        from: Key,
+        run: u64,
+        beat: Beat,
+        hears_us: bool,
+        acked: Option<Moment>,
+    ) {
         let dead_after = self.settings.dead_after;
         let Some(other) = self.others.iter_mut().find(|other| other.peer.key == from) else { return };
-        if !other.is_alive(now, dead_after) {
+        let mut before = std::mem::replace(&mut other.beat, beat);
+        if std::mem::replace(&mut other.run, run) != run {
+            // It begins anew: nothing of what it said before counts.
+            before = Beat::default();
+            other.heard = None;
+        }
+        if before.leaving || !other.was_heard(now, dead_after) {
             (other.since, other.hears_us) = (now, None);
         }
         other.heard = Some(now);
-        other.beat = beat;
         other.acked = acked;
         if hears_us {
             other.hears_us = Some(now);
@@ -199,6 +228,21 @@ impl Node {
                 group.vote = None;
             }
         }
+        for group in &mut self.groups {
+            let key = group.settings.key;
+            group.contested |= group.role == Role::Active && other.has_let_go(key, &before);
+            if let Some(heir) = other.has_given(key, &before) {
+                group.given = Some((heir, now));
+            }
+        }
+    }
+
+    /// Another director said something else. Its next acknowledgement is counted from there, so promises are, too: the beats
+    /// before may have been lost.
+    pub fn hear_more(&mut self, now: Moment, from: Key) {
+        let until = now + self.settings.dead_after;
+        let votes = self.groups.iter_mut().filter_map(|group| group.vote.as_mut());
+        votes.filter(|vote| vote.to == from).for_each(|vote| vote.until = until);
     }
 
     /// It did not run for so long: others may hold what it held. It lets go before it does anything else, and listens anew.
@@ -206,6 +250,7 @@ impl Node {
         for other in &mut self.others {
             other.heard = None;
         }
+        self.woke = now;
         self.listens_until = now + self.settings.dead_after;
         let held = self.groups.iter_mut().filter(|group| group.role != Role::Standby);
         held.map(|group| {
@@ -308,6 +353,10 @@ impl Node {
                 return Err(Refusal::NoHeir(name, self.why_nobody(now, i)));
             }
         }
+        if self.held && !hold {
+            // That word is taken back, and so is what it led to.
+            self.groups.iter_mut().for_each(|group| group.reluctant = false);
+        }
         self.held = hold;
         Ok(())
     }
@@ -369,6 +418,10 @@ impl Node {
         self.listens_until
     }
 
+    pub(super) fn woke(&self) -> Moment {
+        self.woke
+    }
+
     pub(super) fn votes_from(&self) -> Moment {
         self.votes_from
     }
@@ -382,14 +435,15 @@ impl Node {
     }
 
     fn note_rival(&mut self, now: Moment, i: usize) {
-        let rival = (self.groups[i].role == Role::Active)
-            .then(|| election::rival(&self.view(now, i, None)).map(|rival| rival.key))
-            .flatten();
-        let group = &mut self.groups[i];
-        group.rival = rival.map(|rival| match group.rival {
-            Some((known, since)) if known == rival => (known, since),
-            _ => (rival, now),
+        let view = (self.groups[i].role == Role::Active).then(|| self.view(now, i, None));
+        let rival = view.as_ref().and_then(|view| {
+            let rival = election::rival(view)?;
+            Some(Rival { key: rival.key, better_off: election::is_better_off(rival, &view.me), since: now })
         });
+        let group = &mut self.groups[i];
+        // What it would be given the group for must have lasted, not only that it would be given it.
+        let same = |old: &Rival, new: &Rival| (old.key, old.better_off) == (new.key, new.better_off);
+        group.rival = rival.map(|new| group.rival.filter(|old| same(old, &new)).unwrap_or(new));
     }
 
     fn newest_term(&self, i: usize) -> u64 {
@@ -428,6 +482,7 @@ impl Other {
     fn new(peer: &Peer, now: Moment) -> Other {
         Other {
             peer: peer.clone(),
+            run: 0,
             heard: None,
             since: now,
             hears_us: None,
@@ -437,12 +492,34 @@ impl Other {
     }
 
     pub(super) fn is_alive(&self, now: Moment, dead_after: Duration) -> bool {
-        !self.beat.leaving && self.heard.is_some_and(|heard| now.since(heard) <= dead_after)
+        !self.beat.leaving && self.was_heard(now, dead_after)
+    }
+
+    fn was_heard(&self, now: Moment, dead_after: Duration) -> bool {
+        self.heard.is_some_and(|heard| now.since(heard) <= dead_after)
     }
 
     /// It has had the time to hear us, and does not.
     pub(super) fn is_deaf(&self, now: Moment, dead_after: Duration) -> bool {
         now.since(self.hears_us.unwrap_or(self.since)) > dead_after
+    }
+
+    /// Whether it held a group, or may have, after it said `before`, and does not any more. Perhaps without a message in which it
+    /// did while we held it, too: it let go as soon as it heard of us.
+    fn has_let_go(&self, group: Key, before: &Beat) -> bool {
+        let known = before.groups.iter().find(|beat| beat.group == group);
+        let held = |beat: &GroupBeat| match known {
+            Some(known) => known.role == Role::Active || known.term != beat.term,
+            None => beat.term != 0,
+        };
+        self.of(group).is_some_and(|beat| beat.role != Role::Active && held(beat))
+    }
+
+    /// Whom it has given a group to since it said `before`.
+    fn has_given(&self, group: Key, before: &Beat) -> Option<Key> {
+        let known = before.groups.iter().find(|beat| beat.group == group)?;
+        let given = known.role == Role::Yielding && self.of(group)?.role == Role::Standby;
+        known.heir.filter(|_| given)
     }
 
     pub(super) fn of(&self, group: Key) -> Option<&GroupBeat> {
@@ -461,6 +538,7 @@ impl Group {
             heir: None,
             reluctant: false,
             contested: false,
+            given: None,
             rival: None,
             vote: None,
             facts: GroupFacts::default(),
@@ -473,7 +551,7 @@ impl Group {
     }
 
     pub(super) fn rival(&self) -> Option<(Key, Moment)> {
-        self.rival
+        self.rival.map(|rival| (rival.key, rival.since))
     }
 
     fn become_(&mut self, now: Moment, role: Role, term: u64, why: Why) -> Moved {

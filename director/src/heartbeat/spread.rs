@@ -7,48 +7,58 @@ use std::cmp::Reverse;
 
 use super::message::{Key, Role};
 use super::moment::Moment;
-use super::node::Node;
+use super::node::{Group, Node, Other};
 use crate::model::heartbeat::Balance;
 
-/// How many groups a director holds; those that are being given to it count.
+/// How many groups a director holds; those that it is about to hold count: that are being given to it, or that it claims.
 pub(super) fn load(node: &Node, now: Moment, key: Key) -> usize {
-    let ours = node.groups.iter().map(|group| (node.settings.me.key, group.role, group.heir));
-    let theirs = node
-        .alive(now)
-        .flat_map(|other| other.beat.groups.iter().map(|beat| (other.peer.key, beat.role, beat.heir)));
-    let holder = |(holder, role, heir): (Key, Role, Option<Key>)| match role {
-        Role::Active => Some(holder),
-        Role::Yielding => heir,
-        _ => None,
+    let holds = |holder: Key, role: Role, heir: Option<Key>| match role {
+        Role::Active | Role::Candidate => holder == key,
+        Role::Yielding => heir == Some(key),
+        Role::Standby => false,
     };
-    ours.chain(theirs).filter_map(holder).filter(|holder| *holder == key).count()
+    // Group by group: one that is being given away is its heir's in what two directors say.
+    let counts = |group: &&Group| {
+        let said = |other: &'_ Other| {
+            other.of(group.settings.key).map(|beat| (other.peer.key, beat.role, beat.heir))
+        };
+        holds(node.settings.me.key, group.role, group.heir)
+            || node.alive(now).filter_map(said).any(|(other, role, heir)| holds(other, role, heir))
+    };
+    node.groups.iter().filter(counts).count()
 }
 
 /// Which of its groups this director gives to whom, if it is its turn.
 pub(super) fn shed(node: &Node, now: Moment, balance: Balance) -> Option<(usize, Key)> {
     let me = &node.settings.me;
     let mature = node.alive(now).filter(|other| now.since(other.since) >= balance.mature);
-    let others: Vec<(usize, &str, Key)> =
-        mature.map(|other| (load(node, now, other.peer.key), &*other.peer.name, other.peer.key)).collect();
+    let mut others: Vec<(usize, &Other)> =
+        mature.map(|other| (load(node, now, other.peer.key), other)).collect();
     let mine = load(node, now, me.key);
     // Of several that hold most, the one whose name sorts first gives.
     let gives_first =
-        |(load, name, _): &(usize, &str, Key)| (*load, Reverse(*name)) < (mine, Reverse(&*me.name));
+        |(load, other): &(usize, &Other)| (*load, Reverse(&other.peer.name)) < (mine, Reverse(&me.name));
     if !others.iter().all(gives_first) {
         return None;
     }
-    let (least, _, heir) = others.iter().min()?;
-    if mine < least + 2 {
-        return None;
-    }
+    // To whoever holds fewest of those that can be given anything.
+    others.sort_by_key(|(load, other)| (*load, &other.peer.name));
+    let heirs = others.iter().take_while(|(load, _)| mine >= load + 2).map(|(_, other)| *other);
+    heirs.filter_map(|heir| Some((to_be_moved(node, now, heir)?, heir.peer.key))).next()
+}
+
+/// Which of its groups this director can give to another one: none that is meant to be here, none that would be worse off there, and
+/// none that an operator had moved.
+fn to_be_moved(node: &Node, now: Moment, heir: &Other) -> Option<usize> {
     let movable = |i: &usize| {
         let group = &node.groups[*i];
-        let there = node.others.iter().find(|other| other.peer.key == *heir)?.of(group.settings.key)?;
-        // Not one that is meant to be here, and none to where it would be worse off.
-        let as_well =
-            (there.eligible, !there.reluctant, there.standing) >= (true, true, node.standing(group));
-        let not_preferred = there.preference >= group.settings.preference;
-        (group.role == Role::Active && as_well && not_preferred).then_some(())
+        let asked = |other: &Other| other.of(group.settings.key).is_some_and(|beat| beat.reluctant);
+        heir.of(group.settings.key).is_some_and(|there| {
+            group.role == Role::Active
+                && (there.eligible, !there.reluctant, there.standing) >= (true, true, node.standing(group))
+                && there.preference >= group.settings.preference
+                && !node.alive(now).any(asked)
+        })
     };
-    (0..node.groups.len()).rev().find(|i| movable(i).is_some()).map(|i| (i, *heir))
+    (0..node.groups.len()).rev().find(movable)
 }

@@ -58,7 +58,11 @@ impl Node {
             since: group.since,
             rival: group.rival(),
             shed,
-            resigning: self.held || self.leaving,
+            given: group
+                .given
+                .filter(|(_, done)| now.since(*done) < self.settings.dead_after)
+                .map(|(heir, _)| heir),
+            resigning: self.resigns(),
             rules: Rules {
                 failback: group.settings.failback,
                 settle: self.settings.settle,
@@ -75,7 +79,10 @@ impl Node {
 
     /// Whether it has listened for long enough, and knows its own machine.
     pub(super) fn joined(&self, now: Moment) -> bool {
-        let heard_all = || self.others.iter().all(|other| other.is_alive(now, self.settings.dead_after));
+        // What waited in the sockets while it did not run is old: only who has heard it since then is known.
+        let fresh = |other: &Other| other.acked.is_some_and(|sent| sent >= self.woke());
+        let heard_all =
+            || self.others.iter().all(|other| other.is_alive(now, self.settings.dead_after) && fresh(other));
         self.witnesses().is_some() && (now >= self.listens_until() || heard_all())
     }
 
@@ -88,8 +95,12 @@ impl Node {
     pub(super) fn eligible(&self, now: Moment, i: usize) -> bool {
         let group = &self.groups[i];
         // What it holds it gives away with care; it takes nothing.
-        let resigning = (self.held || self.leaving) && matches!(group.role, Role::Standby | Role::Candidate);
+        let resigning = self.resigns() && matches!(group.role, Role::Standby | Role::Candidate);
         group.facts.unable.is_none() && !resigning && !self.isolated(now)
+    }
+
+    fn resigns(&self) -> bool {
+        self.held || self.leaving || self.gone
     }
 
     /// Whether it seems to be this machine that is cut off: it reaches no witness, and no other director says that it reaches
