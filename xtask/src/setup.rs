@@ -25,9 +25,11 @@ const COMPILER: [&str; 2] = ["rustc-web", "rust-web-src"];
 /// A command and the Debian package that has it.
 type Tool = (&'static str, &'static str);
 
-const LAB_TOOLS: [Tool; 10] = [
+const LAB_TOOLS: [Tool; 11] = [
     ("ip", "iproute2"),
     ("ethtool", "ethtool"),
+    // The lab's faults are rules on its switches.
+    ("nft", "nftables"),
     ("nginx", "nginx"),
     ("curl", "curl"),
     ("wrk", "wrk"),

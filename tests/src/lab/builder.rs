@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use anyhow::{Context, Result, ensure};
 
 use super::host::Host;
-use super::plan::{HostPlan, Options, Plan};
+use super::plan::{HostPlan, MOST_DIRECTORS, Options, Plan};
 use super::{Lab, bpffs, namespaces, xdp};
 
 /// Receive and transmit queues of each interface. XDP wants as many receive queues as the peer has transmit
@@ -34,6 +34,13 @@ impl Builder {
     /// The MTU of every link (1500).
     pub fn mtu(mut self, mtu: u32) -> Self {
         self.options.mtu = mtu;
+        self
+    }
+
+    /// How many directors there are (1), at most 3. The only one is the host `director`, several are `director1`, `director2`,
+    /// …: on the switch by `eth0`, on `hbswitch`, which is for heartbeats alone, by `eth1`.
+    pub fn directors(mut self, count: u8) -> Self {
+        self.options.directors = count;
         self
     }
 
@@ -67,6 +74,15 @@ impl Builder {
         ensure!(
             rustix::process::geteuid().is_root(),
             "the lab makes network namespaces and loads BPF programs: it needs root. Try `{SUDO}`"
+        );
+        let directors = self.options.directors;
+        ensure!(
+            (1..=MOST_DIRECTORS).contains(&directors),
+            "a lab has 1 to {MOST_DIRECTORS} directors, not {directors}"
+        );
+        ensure!(
+            !(self.options.is_cluster() && self.options.back),
+            "a lab with several directors has no second segment: leave out `with_back`"
         );
         namespaces::sweep_stale()?;
         bpffs::ensure_mounted()?;
@@ -121,7 +137,7 @@ fn set_up_host(lab: &Lab, plan: &HostPlan, mtu: u32) -> Result<()> {
     for (number, port) in plan.ports.iter().enumerate() {
         let switch = lab.host(port.switch);
         connect(host, &format!("eth{number}"), switch, mtu)?;
-        if plan.xdp {
+        if port.xdp {
             prepare_peer(switch, &plan.name)?;
         }
     }

@@ -2,12 +2,16 @@
 
 use std::fmt::Write;
 
-use super::plan::{DIRECT_VIPS, NAT_VIPS};
+use super::cluster::Cluster;
+use super::plan::{DIRECT_VIPS, GATEWAY_VIPS, NAT_VIPS};
 
 /// A configuration as text; what is not set here can be added as lines of YAML.
 #[derive(Clone, Debug)]
 pub struct Config {
     interfaces: Vec<String>,
+    cluster: Option<Cluster>,
+    networks: bool,
+    groups: Vec<(String, String)>,
     services: Vec<Service>,
     lines: Vec<String>,
 }
@@ -29,12 +33,37 @@ impl Default for Config {
 impl Config {
     /// With XDP on `eth0` and the lab's VIPs.
     pub fn new() -> Config {
-        Config { interfaces: vec!["eth0".into()], services: Vec::new(), lines: Vec::new() }
+        Config {
+            interfaces: vec!["eth0".into()],
+            cluster: None,
+            networks: false,
+            groups: Vec::new(),
+            services: Vec::new(),
+            lines: Vec::new(),
+        }
     }
 
     /// With XDP on a further interface.
     pub fn interface(mut self, name: &str) -> Self {
         self.interfaces.push(name.into());
+        self
+    }
+
+    /// For several directors: with the section `heartbeat`, and with the VIPs that are the real servers' gateways.
+    pub fn cluster(mut self, cluster: Cluster) -> Self {
+        self.cluster = Some(cluster);
+        self
+    }
+
+    /// VIPs with their networks' prefixes (/24, /64) in place of /32 and /128.
+    pub fn network_prefixes(mut self) -> Self {
+        self.networks = true;
+        self
+    }
+
+    /// Puts a VIP into a group; all others are in the one that needs no name.
+    pub fn group(mut self, vip: &str, group: &str) -> Self {
+        self.groups.push((vip.into(), group.into()));
         self
     }
 
@@ -53,14 +82,29 @@ impl Config {
     /// The YAML.
     pub fn yaml(&self) -> String {
         let mut yaml = format!("interfaces: [{}]\nvips:\n", self.interfaces.join(", "));
-        for vip in DIRECT_VIPS.into_iter().chain(NAT_VIPS) {
-            let prefix = if vip.contains(':') { 128 } else { 32 };
-            push(&mut yaml, &format!("  - {{ address: \"{vip}/{prefix}\", interface: eth0 }}"));
+        let gateways = GATEWAY_VIPS.into_iter().filter(|_| self.cluster.is_some());
+        for vip in DIRECT_VIPS.into_iter().chain(NAT_VIPS).chain(gateways) {
+            push(&mut yaml, &self.vip(vip));
+        }
+        if let Some(cluster) = &self.cluster {
+            yaml += &cluster.yaml();
         }
         self.lines.iter().for_each(|line| push(&mut yaml, line));
         push(&mut yaml, "services:");
         self.services.iter().for_each(|service| service.write(&mut yaml));
         yaml
+    }
+
+    fn vip(&self, vip: &str) -> String {
+        let prefix = match (self.networks, vip.contains(':')) {
+            (false, false) => 32,
+            (false, true) => 128,
+            (true, false) => 24,
+            (true, true) => 64,
+        };
+        let group = self.groups.iter().find(|(grouped, _)| grouped == vip);
+        let group = group.map_or_else(String::new, |(_, group)| format!(", group: {group}"));
+        format!("  - {{ address: \"{vip}/{prefix}\", interface: eth0{group} }}")
     }
 }
 
@@ -159,5 +203,30 @@ mod tests {
                         forward: direct\n    scheduler: wrr\n    ports: 8000-8010\n    reals:\n      \
                         - { address: \"192.0.2.21\", weight: 3 }\n";
         assert!(yaml.ends_with(expected), "{yaml}");
+    }
+
+    #[test]
+    fn a_clusters_vips_have_their_gateways_prefixes_and_groups() {
+        let vips = |config: Config| {
+            let yaml = config.yaml();
+            yaml.lines()
+                .filter(|line| line.starts_with("  - { address"))
+                .map(str::to_owned)
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(vips(Config::new()).len(), 4);
+        let cluster = Cluster::new(2, "/run/key".as_ref());
+        let vips = vips(Config::new().cluster(cluster).network_prefixes().group("198.51.100.10", "nat"));
+        assert_eq!(
+            vips,
+            [
+                "  - { address: \"192.0.2.10/24\", interface: eth0 }",
+                "  - { address: \"2001:db8::10/64\", interface: eth0 }",
+                "  - { address: \"198.51.100.10/24\", interface: eth0, group: nat }",
+                "  - { address: \"2001:db8:100::10/64\", interface: eth0 }",
+                "  - { address: \"192.0.2.9/24\", interface: eth0 }",
+                "  - { address: \"2001:db8::9/64\", interface: eth0 }",
+            ]
+        );
     }
 }

@@ -9,9 +9,9 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail, ensure};
 use rustix::process::Signal;
 
-use super::bpffs;
 use super::host::Host;
 use super::process::Process;
+use super::{Lab, bpffs};
 use crate::wait;
 
 /// How long a start or an end may take: the kernel checks the program, and an emulated machine is slow.
@@ -22,6 +22,8 @@ const PATIENCE: Duration = Duration::from_secs(60);
 pub struct Daemon {
     host: Host,
     binary: PathBuf,
+    /// Its name in a cluster's configuration. The file is the same for all then, and the socket is not in it.
+    node: Option<String>,
     process: Option<Process>,
     config: PathBuf,
     socket: PathBuf,
@@ -31,21 +33,36 @@ pub struct Daemon {
 }
 
 impl Daemon {
-    pub(super) fn start(
-        host: &Host,
+    /// The only director of a lab.
+    pub(super) fn start(lab: &Lab, binary: &Path, config: String) -> Result<Daemon> {
+        Daemon::launch(lab, "director", None, lab.pins(), binary, config)
+    }
+
+    /// A director of several.
+    pub(super) fn start_node(lab: &Lab, number: u8, binary: &Path, config: String) -> Result<Daemon> {
+        let host = format!("director{number}");
+        fs::create_dir_all(lab.pins()).with_context(|| format!("cannot make {}", lab.pins().display()))?;
+        Daemon::launch(lab, &host, Some(node_name(number)), lab.pins().join(&host), binary, config)
+    }
+
+    fn launch(
+        lab: &Lab,
+        host: &str,
+        node: Option<String>,
+        pins: PathBuf,
         binary: &Path,
-        directory: &Path,
-        pins: &Path,
         config: String,
     ) -> Result<Daemon> {
+        let file = |extension| lab.directory().join(format!("{host}.{extension}"));
         let mut daemon = Daemon {
-            host: host.clone(),
+            host: lab.host(host).clone(),
             binary: binary.to_owned(),
+            node,
             process: None,
-            config: directory.join("director.yaml"),
-            socket: directory.join("director.sock"),
-            pins: pins.to_owned(),
-            log: directory.join("director.log"),
+            config: file("yaml"),
+            socket: file("sock"),
+            pins,
+            log: file("log"),
             kept: false,
         };
         daemon.write_config(config)?;
@@ -59,6 +76,9 @@ impl Daemon {
         let log = OpenOptions::new().create(true).append(true).open(&self.log)?;
         let mut command = self.host.command(&self.binary);
         command.arg("run").arg("--config").arg(&self.config).arg("--pins").arg(&self.pins);
+        if let Some(node) = &self.node {
+            command.arg("--node").arg(node).arg("--socket").arg(&self.socket);
+        }
         self.process = Some(Process::start(command.stdout(log.try_clone()?).stderr(log))?);
         self.await_answer()
     }
@@ -85,6 +105,11 @@ impl Daemon {
             Ok(reals.all(|real| real["reachable"] == true).then_some(()))
         });
         waited.with_context(|| format!("the director's log:\n{}", self.log()))
+    }
+
+    /// The machine that it runs on.
+    pub fn host(&self) -> &Host {
+        &self.host
     }
 
     /// The daemon's process, while it runs.
@@ -122,6 +147,17 @@ impl Daemon {
         self.process = None;
     }
 
+    /// Stops its process as it is (SIGSTOP); the kernel of its host and what it pinned go on. Before it can end by itself again
+    /// it has to go on: see [`Daemon::thaw`].
+    pub fn freeze(&self) -> Result<()> {
+        self.process.as_ref().context("the director does not run")?.freeze()
+    }
+
+    /// Lets its process go on (SIGCONT).
+    pub fn thaw(&self) -> Result<()> {
+        self.process.as_ref().context("the director does not run")?.thaw()
+    }
+
     /// Asks it to end (SIGTERM), and waits for that.
     pub fn terminate(&mut self) -> Result<ExitStatus> {
         let mut process = self.process.take().context("the director does not run")?;
@@ -129,10 +165,11 @@ impl Daemon {
         process.wait(PATIENCE)
     }
 
-    /// Writes a new configuration, which the daemon does not read before it is told to.
+    /// Writes a new configuration, which the daemon does not read before it is told to. In a cluster the file has exactly this
+    /// text, so that all directors have the same.
     pub fn write_config(&self, config: impl Into<String>) -> Result<()> {
         let mut text = config.into();
-        if !text.lines().any(|line| line.starts_with("socket:")) {
+        if self.node.is_none() && !text.lines().any(|line| line.starts_with("socket:")) {
             text = format!("socket: {}\n{text}", self.socket.display());
         }
         fs::write(&self.config, text).with_context(|| format!("cannot write {}", self.config.display()))
@@ -194,6 +231,11 @@ impl Drop for Daemon {
             eprintln!("{error:#}");
         }
     }
+}
+
+/// What a cluster's configuration calls the director on `director<number>`.
+pub(super) fn node_name(number: u8) -> String {
+    format!("lb{number}")
 }
 
 /// The `director` to run: `DIRECTOR_BIN`, or what was built beside this program, as a release first.

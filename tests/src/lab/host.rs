@@ -129,6 +129,17 @@ impl Host {
         let mut words = line.split_whitespace().skip_while(|word| *word != "link/ether");
         words.nth(1).map(str::to_owned).with_context(|| format!("no MAC address in {line:?}"))
     }
+
+    /// The link-layer address that this machine has for a neighbour, if it has one; written as [`Host::mac`] writes it.
+    pub fn neighbour(&self, ip: IpAddr) -> Result<Option<String>> {
+        let line = self.run(&["ip", "neighbour", "show", &ip.to_string()])?;
+        Ok(lladdr_of(&line))
+    }
+}
+
+fn lladdr_of(line: &str) -> Option<String> {
+    let mut words = line.split_whitespace().skip_while(|word| *word != "lladdr");
+    words.nth(1).map(str::to_owned)
 }
 
 pub(super) fn namespace_path(namespace: &str) -> PathBuf {
@@ -138,4 +149,18 @@ pub(super) fn namespace_path(namespace: &str) -> PathBuf {
 pub(crate) fn search_path() -> String {
     let path = std::env::var("PATH").unwrap_or_else(|_| "/usr/bin:/bin".into());
     format!("{path}:{SYSTEM_PATHS}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_neighbour_without_an_address_is_none() {
+        let known = "192.0.2.10 dev eth0 lladdr 02:00:00:00:00:01 STALE\n";
+        assert_eq!(lladdr_of(known).as_deref(), Some("02:00:00:00:00:01"));
+        for unknown in ["", "192.0.2.10 dev eth0 INCOMPLETE\n", "192.0.2.10 dev eth0 FAILED\n"] {
+            assert_eq!(lladdr_of(unknown), None, "{unknown}");
+        }
+    }
 }

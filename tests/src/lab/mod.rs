@@ -15,12 +15,29 @@
 //! 2001:db8:113::/64 for 203.0.113.0/24 and 2001:db8:18::/64 for 198.18.0.0/24. `back1`, `far1` and what leads to them
 //! are there when asked for. The real servers' default route is the director, as NAT wants it; the VIPs for direct
 //! routing (192.0.2.10 and 2001:db8::10) are on the real servers' `lo`.
+//!
+//! With several directors ([`Builder::directors`]) the left part is this instead; everything else stays, but for `back1`:
+//!
+//! ```text
+//!      client                                   real1 real2 real3 …
+//!        │                                            │
+//!     ───┴──── switch ──┬───────────────┬─────────────┴─┬───
+//!                   eth0│           eth0│           eth0│
+//!                   director1       director2       director3     192.0.2.11 .12 .13, 198.51.100.11 .12 .13
+//!                   eth1│           eth1│           eth1│
+//!              ─────────┴─── hbswitch ──┴───────────────┴───      10.255.0.11 .12 .13, 2001:db8:255::11 ::12 ::13
+//! ```
+//!
+//! No director holds a VIP before a daemon adds it. The real servers' default route is a VIP, too (192.0.2.9 and
+//! 2001:db8::9), and so leads to whoever holds the VIPs.
 
 pub mod bpffs;
 mod builder;
+mod cluster;
 mod config;
 mod daemon;
 mod echo;
+mod faults;
 mod host;
 mod namespaces;
 mod nginx;
@@ -31,18 +48,21 @@ pub mod xdp;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
+use std::thread;
 
 use anyhow::{Context, Result, anyhow};
 
 pub use builder::Builder;
+pub use cluster::Cluster;
 pub use config::{Config, Service};
 pub use daemon::{Daemon, director_binary};
 pub use echo::{TcpEcho, UdpEcho, WHERE};
+pub use faults::{Fault, Links, Way};
 pub use host::Host;
 pub(crate) use host::search_path;
 pub use namespaces::{hosts_of, remove, sweep_stale};
 pub use nginx::{BIG_BYTES, Nginx, PORTS as NGINX_PORTS};
-pub use plan::{DIRECT_VIPS, NAT_VIPS, Options};
+pub use plan::{DIRECT_VIPS, GATEWAY_VIPS, NAT_VIPS, Options};
 pub use process::Process;
 pub(crate) use process::output_of;
 
@@ -148,7 +168,45 @@ impl Lab {
 
     /// Starts a given director and waits only until it answers.
     pub fn director_from(&self, binary: &Path, config: impl Into<String>) -> Result<Daemon> {
-        Daemon::start(self.host("director"), binary, &self.directory, &self.pins(), config.into())
+        Daemon::start(self, binary, config.into())
+    }
+
+    /// Starts the director of that number of several, as the node `lb<number>`, and waits only until it answers. All should
+    /// be given the same configuration: see [`Config::cluster`].
+    pub fn director_n(&self, number: u8, config: impl Into<String>) -> Result<Daemon> {
+        self.director_n_from(&director_binary()?, number, config)
+    }
+
+    /// Starts a given program as that director.
+    pub fn director_n_from(&self, binary: &Path, number: u8, config: impl Into<String>) -> Result<Daemon> {
+        Daemon::start_node(self, number, binary, config.into())
+    }
+
+    /// Starts all directors of several at the same time with one configuration, and waits until each answers.
+    pub fn director_all(&self, config: impl Into<String>) -> Result<Vec<Daemon>> {
+        self.director_all_from(&director_binary()?, config)
+    }
+
+    /// Starts a given program as each of them.
+    pub fn director_all_from(&self, binary: &Path, config: impl Into<String>) -> Result<Vec<Daemon>> {
+        let config = config.into();
+        let start = |number| self.director_n_from(binary, number, config.clone());
+        let start = &start;
+        thread::scope(|scope| {
+            let starts: Vec<_> =
+                (1..=self.options.directors).map(|number| scope.spawn(move || start(number))).collect();
+            starts
+                .into_iter()
+                .map(|start| start.join().map_err(|_| anyhow!("a start of a director panicked"))?)
+                .collect()
+        })
+    }
+
+    /// The heartbeats of this lab's directors, for [`Config::cluster`], with a key that is made now.
+    pub fn cluster(&self) -> Result<Cluster> {
+        let key_file = self.directory.join("heartbeat.key");
+        cluster::write_key(&key_file)?;
+        Ok(Cluster::new(self.options.directors, &key_file))
     }
 
     /// The file that every nginx serves as `/big`.

@@ -118,6 +118,11 @@ fn kill_all_in(inodes: &[u64]) -> Result<()> {
     })
 }
 
+/// The processes in one namespace.
+pub fn processes_of(namespace: &str) -> Vec<Pid> {
+    inode(&namespace_path(namespace)).map(|inode| processes_in(&[inode])).unwrap_or_default()
+}
+
 fn processes_in(inodes: &[u64]) -> Vec<Pid> {
     let pids = entries("/proc").into_iter().filter_map(|name| name.parse::<i32>().ok());
     // A zombie has no namespace any more: its link cannot be read.

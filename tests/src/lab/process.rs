@@ -1,11 +1,13 @@
 //! Processes that end when their guard is dropped.
 
+use std::fs;
 use std::io;
 use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
+use rustix::io::Errno;
 use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 
 use crate::wait;
@@ -55,6 +57,16 @@ impl Process {
         kill_process_group(self.os_pid(), signal).with_context(|| format!("cannot signal `{}`", self.label))
     }
 
+    /// Stops the process alone as it is; its ends of connections and its addresses stay. See [`freeze`].
+    pub fn freeze(&self) -> Result<()> {
+        freeze(&[self.os_pid()])
+    }
+
+    /// Lets it go on.
+    pub fn thaw(&self) -> Result<()> {
+        thaw(&[self.os_pid()])
+    }
+
     /// Waits for the process to end by itself.
     pub fn wait(&mut self, patience: Duration) -> Result<ExitStatus> {
         let what = format!("the end of `{}`", self.label);
@@ -85,6 +97,43 @@ impl Drop for Process {
             self.kill();
         }
     }
+}
+
+/// Stops processes as they are (SIGSTOP), and waits until none of their threads runs any more. What has ended already is no
+/// failure.
+pub fn freeze(pids: &[Pid]) -> Result<()> {
+    signal_all(pids, Signal::STOP)?;
+    wait::until("the processes to stop", STOP_PATIENCE, || {
+        Ok(pids.iter().all(|pid| is_still(*pid)).then_some(()))
+    })
+}
+
+/// Lets stopped processes go on (SIGCONT).
+pub fn thaw(pids: &[Pid]) -> Result<()> {
+    signal_all(pids, Signal::CONT)
+}
+
+/// A thread stops at its next way back from the kernel.
+const STOP_PATIENCE: Duration = Duration::from_secs(5);
+
+fn signal_all(pids: &[Pid], signal: Signal) -> Result<()> {
+    for pid in pids {
+        match kill_process(*pid, signal) {
+            Ok(()) | Err(Errno::SRCH) => {}
+            Err(error) => return Err(error).with_context(|| format!("cannot signal process {pid}")),
+        }
+    }
+    Ok(())
+}
+
+/// Whether every thread is stopped or gone: states T, Z and X of proc(5).
+fn is_still(pid: Pid) -> bool {
+    let Ok(threads) = fs::read_dir(format!("/proc/{pid}/task")) else { return true };
+    threads.filter_map(Result::ok).all(|thread| {
+        let Ok(stat) = fs::read_to_string(thread.path().join("stat")) else { return true };
+        // The command's name, in parentheses, may contain anything.
+        stat.rsplit_once(") ").is_none_or(|(_, rest)| rest.starts_with(['T', 't', 'Z', 'X']))
+    })
 }
 
 /// Runs a command to its end and gives its standard output; whatever else it said is in the error.

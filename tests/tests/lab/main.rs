@@ -1,5 +1,9 @@
 //! The lab itself: its machines reach each other, as the plan says and no further, and it leaves nothing behind.
 
+mod cluster;
+mod faults;
+mod probing;
+
 use std::fs;
 use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
