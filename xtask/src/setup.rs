@@ -42,8 +42,8 @@ const LAB_TOOLS: [Tool; 11] = [
     ("tcpdump", "tcpdump"),
 ];
 
-/// Real servers that checks are tested against.
-const SERVERS: [Tool; 11] = [
+/// Real servers that checks and the takeover by DNS are tested against, and what disturbs them.
+const SERVERS: [Tool; 12] = [
     ("exim4", "exim4-daemon-light"),
     ("../lib/dovecot/imap", "dovecot-imapd"),
     ("../lib/dovecot/pop3", "dovecot-pop3d"),
@@ -51,6 +51,7 @@ const SERVERS: [Tool; 11] = [
     ("redis-server", "redis-server"),
     ("kamailio", "kamailio"),
     ("named", "bind9"),
+    ("nsupdate", "bind9-dnsutils"),
     ("slapd", "slapd"),
     ("pg_ctlcluster", "postgresql"),
     ("mariadbd", "mariadb-server"),

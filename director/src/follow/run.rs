@@ -1,7 +1,8 @@
 //! Runs an operator's command: with a time limit, and never more than the last of its output kept.
 //!
 //! A command has a process group of its own. What is left of that is killed when time is up, when the command fails, and when the
-//! run is given up. What a command that succeeds has left running stays: that may be what it was run for. For as long as the
+//! run is given up. The command's own end is then waited for, so that two never run at once; only a process that the kernel does not
+//! let go, as on a file server that is away, holds this up. What a command that succeeds has left running stays: that may be what it was run for. For as long as the
 //! director runs, somebody reads what that writes; as with any daemon, it should not count on its standard output for longer.
 
 use std::collections::VecDeque;

@@ -37,7 +37,7 @@ const CHECK_AT_MOST: Duration = Duration::from_secs(5);
 /// Follows the group's role by the DNS, until nobody holds the other end of `wanted`.
 ///
 /// `alive` says of a director's name whether that director is still heard claiming the group. `node` is this director's name.
-/// With `false`, `reached` of the report is `Some(false)` at once. The key's file is read before each look, so a new key counts
+/// With `false`, `reached` of the report is `Some(false)` at once, and what was under way is given up, as at the end. The key's file is read before each look, so a new key counts
 /// without a reload.
 pub async fn follow(
     group: String,
