@@ -6,5 +6,6 @@
 
 pub mod clients;
 pub mod lab;
+pub mod pair;
 pub mod vm;
 pub mod wait;

@@ -159,7 +159,11 @@ impl Pair {
 
     /// All logs, for whoever reads why something failed.
     pub fn story(&self) -> String {
-        let logs = self.directors.iter().zip(1..).map(|(director, number)| format!("lb{number}:\n{}", director.log()));
+        let logs = self
+            .directors
+            .iter()
+            .zip(1..)
+            .map(|(director, number)| format!("lb{number}:\n{}", director.log()));
         logs.collect::<Vec<_>>().join("\n")
     }
 }
@@ -189,7 +193,8 @@ fn is_steady(status: &Value, others: usize) -> bool {
     let alive = status["pair"]["cluster"]["peers"].as_array().map_or(0, |peers| {
         peers.iter().filter(|peer| peer["alive"] == true && peer["hears_us"] == true).count()
     });
-    let vips = status["vips"].as_array().is_some_and(|vips| vips.iter().all(|vip| vip["held"] == vip["wanted"]));
+    let vips =
+        status["vips"].as_array().is_some_and(|vips| vips.iter().all(|vip| vip["held"] == vip["wanted"]));
     let services = status["services"].as_array().map_or(&[][..], Vec::as_slice);
     let mut reals = services.iter().filter_map(|service| service["reals"].as_array()).flatten();
     alive == others && vips && reals.all(|real| real["reachable"] == true)

@@ -12,8 +12,8 @@ use tokio::sync::mpsc;
 use super::client::{Client, Error};
 use super::server::{Director, Listener, Refusal};
 use super::types::{
-    self, Event, FlowQuery, ProbeRequest, Probed, Reloaded, Status, StopRequest, Stopping, Weighed,
-    WeightRequest,
+    self, Event, FlowQuery, HandedOver, HandoverRequest, Held, HoldRequest, ProbeRequest, Probed, Reloaded,
+    Status, StopRequest, Stopping, Weighed, WeightRequest,
 };
 
 /// Knows one service, and has endless flows.

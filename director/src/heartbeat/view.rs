@@ -53,7 +53,8 @@ impl Node {
             now,
             me,
             others: others.collect(),
-            joined: self.joined(now) && (now >= self.listens_until() || self.all_eligible(group.settings.key)),
+            joined: self.joined(now)
+                && (now >= self.listens_until() || self.all_eligible(group.settings.key)),
             backing: self.backing(now, group),
             since: group.since,
             rival: group.rival(),

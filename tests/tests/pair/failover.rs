@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use tests::clients::{Probes, neighbour_of};
+use tests::clients::Probes;
 use tests::lab::{DIRECT_VIPS, NAT_VIPS};
 use tests::pair::{DEFAULT, Pair};
 use tests::wait;
@@ -17,7 +17,10 @@ fn pair() -> Result<Pair> {
 }
 
 /// What probes of all VIPs see while something happens.
-fn watched(pair: &mut Pair, act: impl FnOnce(&mut Pair) -> Result<()>) -> Result<Vec<(&'static str, Probes)>> {
+fn watched(
+    pair: &mut Pair,
+    act: impl FnOnce(&mut Pair) -> Result<()>,
+) -> Result<Vec<(&'static str, Probes)>> {
     let vips = DIRECT_VIPS.into_iter().chain(NAT_VIPS);
     let probers = vips.map(|vip| Ok((vip, pair.probe(vip)?))).collect::<Result<Vec<_>>>()?;
     std::thread::sleep(Duration::from_millis(100));
@@ -48,7 +51,10 @@ fn a_cold_start_of_both_has_the_one_of_higher_priority_hold_the_vips() -> Result
     let mac = pair.lab().host("director1").mac("eth0")?;
     for vip in DIRECT_VIPS {
         pair.lab().client().run(&["ping", "-c1", "-W1", vip])?;
-        ensure!(neighbour_of(pair.lab().client(), vip.parse()?)?.as_deref() == Some(&mac), "{vip} is not at lb1");
+        ensure!(
+            pair.lab().client().neighbour(vip.parse()?)?.as_deref() == Some(&mac),
+            "{vip} is not at lb1"
+        );
     }
     Ok(())
 }
@@ -73,7 +79,8 @@ fn a_machine_that_dies_costs_its_dead_time() -> Result<()> {
 }
 
 #[test]
-fn a_pulled_cable_costs_the_dead_time_and_without_failback_nothing_when_it_is_plugged_in_again() -> Result<()> {
+fn a_pulled_cable_costs_the_dead_time_and_without_failback_nothing_when_it_is_plugged_in_again() -> Result<()>
+{
     let mut pair = pair()?;
     let mut fault = None;
     let seen = watched(&mut pair, |pair| {
@@ -123,7 +130,7 @@ fn a_killed_daemon_costs_nothing_and_its_vips_move() -> Result<()> {
         for vip in DIRECT_VIPS {
             client.run(&["ip", "neigh", "flush", "to", vip])?;
             client.run(&["ping", "-c1", "-W1", vip])?;
-            let found = neighbour_of(client, vip.parse()?)?;
+            let found = client.neighbour(vip.parse()?)?;
             ensure!(found.as_deref() == Some(&mac), "{vip} is at {found:?}, not at lb2 ({mac})");
         }
     }
@@ -228,9 +235,14 @@ fn failback_takes_the_vips_back_after_its_delay_and_costs_nothing() -> Result<()
 fn three_directors_share_two_groups_and_the_dead_ones_goes_to_another() -> Result<()> {
     let groups = |config: tests::lab::Config| {
         let config = config.group(DIRECT_VIPS[0], "blue").group(DIRECT_VIPS[1], "blue");
-        config.group(NAT_VIPS[0], "red").group(NAT_VIPS[1], "red").group("192.0.2.9", "red").group("2001:db8::9", "red")
+        config
+            .group(NAT_VIPS[0], "red")
+            .group(NAT_VIPS[1], "red")
+            .group("192.0.2.9", "red")
+            .group("2001:db8::9", "red")
     };
-    let lines = "quorum: majority\ngroups:\n  - { name: blue, prefer: [lb1] }\n  - { name: red, prefer: [lb2] }";
+    let lines =
+        "quorum: majority\ngroups:\n  - { name: blue, prefer: [lb1] }\n  - { name: red, prefer: [lb2] }";
     let mut pair = Pair::start(3, |cluster| cluster.line(lines), groups)?;
     pair.await_owner(1, "blue")?;
     pair.await_owner(2, "red")?;

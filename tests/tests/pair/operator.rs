@@ -1,11 +1,11 @@
 //! What an operator does with a pair: handing over, holding, reloading, looking.
 
 use anyhow::{Context, Result, ensure};
+use std::time::Duration;
 use tests::clients::Load;
 use tests::lab::DIRECT_VIPS;
 use tests::pair::{DEFAULT, Pair, group_of};
 use tests::wait;
-use std::time::Duration;
 
 #[test]
 fn a_handover_there_and_back_costs_no_packet_and_no_request() -> Result<()> {

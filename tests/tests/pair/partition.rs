@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use tests::clients::{ArpWatch, ArpKind, neighbour_of};
+use tests::clients::{ArpWatch, Kind};
 use tests::lab::{DIRECT_VIPS, Way};
 use tests::pair::{DEFAULT, Pair, group_of};
 use tests::wait;
@@ -36,14 +36,15 @@ fn after_a_partition_one_lets_go_and_the_other_announces_again() -> Result<()> {
         let vip = vip.parse()?;
         wait::until("the survivor to announce again", Duration::from_secs(5), || {
             let said = watch.of(vip);
-            let again = said.iter().any(|one| one.at > healed && one.mac == mac && one.kind == ArpKind::Gratuitous);
+            let again =
+                said.iter().any(|one| one.at > healed && one.mac == mac && one.kind == Kind::Gratuitous);
             Ok(again.then_some(()))
         })?;
         // After it, nobody else says anything of it.
         std::thread::sleep(Duration::from_millis(300));
         let said = watch.of(vip);
         ensure!(said.last().is_some_and(|last| last.mac == mac), "the last word on {vip}: {:?}", said.last());
-        ensure!(neighbour_of(pair.lab().client(), vip)?.as_deref() == Some(&mac), "{vip}: a stale cache");
+        ensure!(pair.lab().client().neighbour(vip)?.as_deref() == Some(&mac), "{vip}: a stale cache");
     }
     let probes = probes.stop()?;
     ensure!(probes.lost() == 0, "{probes}");
