@@ -28,9 +28,9 @@ use table::Table;
 pub mod hop;
 pub mod interfaces;
 pub mod kernel;
-mod netlink;
+pub(crate) mod netlink;
 pub mod pace;
-mod packet;
+pub(crate) mod packet;
 pub mod table;
 #[cfg(test)]
 mod tests;

@@ -29,7 +29,7 @@ use super::kernel::{self, Event};
 use super::wire::Mac;
 
 /// Room for one datagram, in bytes; the kernel fills at most 32 KiB.
-const DATAGRAM_LEN: usize = 64 << 10;
+pub const DATAGRAM_LEN: usize = 64 << 10;
 
 /// How much may wait to be read, in bytes, as the kernel counts.
 const RECEIVE_BUFFER: usize = 4 << 20;
@@ -55,13 +55,14 @@ const GROUPS: [MulticastGroup; 9] = [
 
 /// A netlink socket and room for what it receives.
 #[derive(Debug)]
-struct Channel {
+pub struct Channel {
     socket: AsyncFd<Socket>,
     buffer: Vec<u8>,
 }
 
 impl Channel {
-    fn open(groups: &[MulticastGroup]) -> io::Result<Self> {
+    /// Opens one in the caller's network namespace, subscribed to `groups`.
+    pub fn open(groups: &[MulticastGroup]) -> io::Result<Self> {
         let mut socket = Socket::new(NETLINK_ROUTE)?;
         socket.bind_auto()?;
         socket.set_non_blocking(true)?;
@@ -86,7 +87,7 @@ impl Channel {
     }
 
     /// Waits for a datagram, which is in the buffer then. May be dropped and called again without loss.
-    async fn receive(&mut self) -> io::Result<()> {
+    pub async fn receive(&mut self) -> io::Result<()> {
         self.buffer.clear();
         loop {
             let mut guard = self.socket.readable().await?;
@@ -98,27 +99,40 @@ impl Channel {
         }
     }
 
-    fn messages(&self) -> impl Iterator<Item = RawMessage<'_>> {
+    /// Takes a datagram that is there already; says whether one was.
+    pub fn receive_now(&mut self) -> io::Result<bool> {
+        self.buffer.clear();
+        match self.socket.get_ref().recv(&mut self.buffer, libc::MSG_DONTWAIT) {
+            Ok(_) => Ok(true),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// The messages of the datagram that was received last.
+    pub fn messages(&self) -> impl Iterator<Item = RawMessage<'_>> {
         RawMessages(&self.buffer)
     }
 }
 
 /// A message with its header (struct nlmsghdr).
 #[derive(Clone, Copy, Debug)]
-struct RawMessage<'a> {
-    sequence: u32,
+pub struct RawMessage<'a> {
+    /// The question that it answers.
+    pub sequence: u32,
     bytes: &'a [u8],
 }
 
 impl RawMessage<'_> {
-    fn parse(&self) -> Result<NetlinkPayload<RouteNetlinkMessage>> {
+    /// What it says.
+    pub fn parse(&self) -> Result<NetlinkPayload<RouteNetlinkMessage>> {
         let message = NetlinkMessage::<RouteNetlinkMessage>::deserialize(self.bytes);
         Ok(message.map_err(|error| anyhow!("a netlink message: {error}"))?.payload)
     }
 }
 
 /// The messages of a datagram, each padded to 4 bytes.
-struct RawMessages<'a>(&'a [u8]);
+pub struct RawMessages<'a>(pub &'a [u8]);
 
 impl<'a> Iterator for RawMessages<'a> {
     type Item = RawMessage<'a>;
@@ -278,7 +292,8 @@ impl Answers {
     }
 }
 
-fn append(bytes: &mut Vec<u8>, question: RouteNetlinkMessage, flags: u16, sequence: u32) {
+/// Appends a question, padded to 4 bytes.
+pub fn append(bytes: &mut Vec<u8>, question: RouteNetlinkMessage, flags: u16, sequence: u32) {
     let mut message = NetlinkMessage::from(question);
     message.header.flags = flags;
     message.header.sequence_number = sequence;
@@ -313,7 +328,8 @@ fn read_route(address: IpAddr, answer: Answer) -> Result<Option<Route>> {
     }
 }
 
-fn family(address: IpAddr) -> AddressFamily {
+/// The family of an address.
+pub fn family(address: IpAddr) -> AddressFamily {
     if address.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 }
 }
 

@@ -70,23 +70,7 @@ impl PacketSocket {
 
     /// Sends a packet that begins with its network header. Does not wait: a full queue is an error.
     pub fn send(&self, ifindex: u32, to: Mac, bytes: &[u8]) -> io::Result<()> {
-        let mut address = [0; 8];
-        address[..6].copy_from_slice(&to);
-        let link = libc::sockaddr_ll {
-            sll_family: libc::AF_PACKET as u16,
-            sll_protocol: self.ethertype.to_be(),
-            sll_ifindex: ifindex as i32,
-            sll_hatype: 0,
-            sll_pkttype: 0,
-            sll_halen: 6,
-            sll_addr: address,
-        };
-        let length = size_of::<libc::sockaddr_ll>() as u32;
-        // SAFETY: `link` is a valid socket address of `length` initialized bytes, with nothing between its
-        // fields.
-        let link = unsafe { SocketAddrAny::read((&raw const link).cast(), length) };
-        sendto(self.socket.get_ref(), bytes, SendFlags::empty(), &link)?;
-        Ok(())
+        send(self.socket.get_ref(), self.ethertype, ifindex, to, bytes)
     }
 
     /// Waits for a packet, and returns what it says of which next hop. `None`: it says nothing, or was for
@@ -108,6 +92,49 @@ impl PacketSocket {
         let claim = (self.parse)(&self.buffer[..length]);
         Ok(claim.map(|Claim { address, mac }| (HopKey { ifindex, address }, Heard { named: mac, sender })))
     }
+}
+
+/// A socket that only sends: nothing is queued for it, and nothing wakes its thread.
+#[derive(Debug)]
+pub struct Sender(OwnedFd);
+
+impl Sender {
+    /// For ARP and neighbour discovery.
+    pub fn open() -> io::Result<Self> {
+        // Without a protocol, a packet socket receives nothing.
+        let socket = Socket::new(Domain::PACKET, Type::DGRAM, None)?;
+        socket.set_nonblocking(true)?;
+        Ok(Self(OwnedFd::from(socket)))
+    }
+
+    /// Sends an ARP packet. Does not wait: a full queue is an error.
+    pub fn arp(&self, ifindex: u32, to: Mac, bytes: &[u8]) -> io::Result<()> {
+        send(&self.0, libc::ETH_P_ARP as u16, ifindex, to, bytes)
+    }
+
+    /// Sends an IPv6 packet. Does not wait: a full queue is an error.
+    pub fn ipv6(&self, ifindex: u32, to: Mac, bytes: &[u8]) -> io::Result<()> {
+        send(&self.0, libc::ETH_P_IPV6 as u16, ifindex, to, bytes)
+    }
+}
+
+fn send(socket: &OwnedFd, ethertype: u16, ifindex: u32, to: Mac, bytes: &[u8]) -> io::Result<()> {
+    let mut address = [0; 8];
+    address[..6].copy_from_slice(&to);
+    let link = libc::sockaddr_ll {
+        sll_family: libc::AF_PACKET as u16,
+        sll_protocol: ethertype.to_be(),
+        sll_ifindex: ifindex as i32,
+        sll_hatype: 0,
+        sll_pkttype: 0,
+        sll_halen: 6,
+        sll_addr: address,
+    };
+    let length = size_of::<libc::sockaddr_ll>() as u32;
+    // SAFETY: `link` is a valid socket address of `length` initialized bytes, with nothing between its fields.
+    let link = unsafe { SocketAddrAny::read((&raw const link).cast(), length) };
+    sendto(socket, bytes, SendFlags::empty(), &link)?;
+    Ok(())
 }
 
 /// The interface and the sender's MAC, if the packet was addressed to us or to a group.

@@ -1,5 +1,5 @@
-//! ARP requests and neighbour solicitations, and what answers them, as bytes. Pure; what it reads comes from
-//! the network.
+//! ARP requests and neighbour solicitations, what answers them, and announcements that nobody asked for, as
+//! bytes. Pure; what it reads comes from the network.
 //!
 //! Both kinds are built and read from the network layer on: the packet sockets add and take off the Ethernet
 //! header.
@@ -8,7 +8,9 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use pnet::packet::arp::{ArpHardwareTypes, ArpOperations, ArpPacket, MutableArpPacket};
 use pnet::packet::ethernet::EtherTypes;
-use pnet::packet::icmpv6::ndp::{MutableNeighborSolicitPacket, NeighborAdvertPacket, NeighborSolicitPacket};
+use pnet::packet::icmpv6::ndp::{
+    MutableNeighborAdvertPacket, MutableNeighborSolicitPacket, NeighborAdvertPacket, NeighborSolicitPacket,
+};
 use pnet::packet::icmpv6::{self, Icmpv6Packet, Icmpv6Types};
 use pnet::packet::ip::IpNextHeaderProtocols;
 use pnet::packet::ipv6::{Ipv6Packet, MutableIpv6Packet};
@@ -27,6 +29,13 @@ pub const ARP_LEN: usize = 28;
 /// Length of a neighbour solicitation with its IPv6 header and one option, in bytes (RFC 4861, 4.3).
 pub const SOLICITATION_LEN: usize = IPV6_HEADER_LEN + SOLICITATION_HEADER_LEN + LINK_LAYER_OPTION_LEN;
 
+/// Length of an unsolicited neighbour advertisement with its IPv6 header and one option, in bytes (RFC 4861,
+/// 4.4).
+pub const ADVERTISEMENT_LEN: usize = SOLICITATION_LEN;
+
+/// All nodes of a link (RFC 4291, 2.7.1).
+pub const ALL_NODES: Ipv6Addr = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 1);
+
 const IPV6_HEADER_LEN: usize = 40;
 const SOLICITATION_HEADER_LEN: usize = 24;
 const LINK_LAYER_OPTION_LEN: usize = 8;
@@ -40,6 +49,12 @@ const NDP_HOP_LIMIT: u8 = 255;
 
 /// Flag of a neighbour advertisement: it answers a solicitation (RFC 4861, 4.4).
 const SOLICITED: u8 = 0x40;
+
+/// Flag of a neighbour advertisement: its sender is a router (RFC 4861, 4.4).
+const ROUTER: u8 = 0x80;
+
+/// Flag of a neighbour advertisement: it overrides what is known (RFC 4861, 4.4).
+const OVERRIDE: u8 = 0x20;
 
 /// What a packet says of an address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -73,6 +88,14 @@ pub fn arp_request(source_mac: Mac, source: Ipv4Addr, target: Ipv4Addr) -> [u8; 
     bytes
 }
 
+/// An ARP announcement: `mac` has `address` (RFC 5227, 2.3). Only its request form exists here. RFC 5227, 3
+/// says why that is the better one: every implementation reads requests, while some take a reply that answers
+/// nothing for an attack. Linux takes both, and a request of this form it believes at once, where it may hold a
+/// reply back (`locktime` in net/ipv4/arp.c).
+pub fn gratuitous_arp(mac: Mac, address: Ipv4Addr) -> [u8; ARP_LEN] {
+    arp_request(mac, address, address)
+}
+
 /// What an ARP packet says of its sender: replies, and requests too, for a gratuitous one may be either (RFC
 /// 5944, 4.6), and a request says where its sender is (RFC 826).
 pub fn parse_arp(bytes: &[u8]) -> Option<Claim> {
@@ -94,6 +117,37 @@ pub fn neighbour_solicitation(
     target: Ipv6Addr,
     destination: Ipv6Addr,
 ) -> [u8; SOLICITATION_LEN] {
+    discovery(source, destination, |body| fill_solicitation(body, source_mac, source, target, destination))
+}
+
+/// An advertisement that answers nothing: `mac` has `address` (RFC 4861, 7.2.6), to [`ALL_NODES`] or one of
+/// them. It overrides what is known, and comes from the address that it is about, for an interface with a MAC
+/// of its own need not have any other. `router` is what the kernel says of itself in its answers: a host takes
+/// its default route away from a router that ceases to be one (7.2.5).
+pub fn unsolicited_advertisement(
+    mac: Mac,
+    address: Ipv6Addr,
+    destination: Ipv6Addr,
+    router: bool,
+) -> [u8; ADVERTISEMENT_LEN] {
+    discovery(address, destination, |body| {
+        set_option(body, TARGET_LINK_LAYER_ADDRESS, mac);
+        let Some(mut advertisement) = MutableNeighborAdvertPacket::new(body) else { return };
+        advertisement.set_icmpv6_type(Icmpv6Types::NeighborAdvert);
+        advertisement.set_flags(if router { ROUTER | OVERRIDE } else { OVERRIDE });
+        advertisement.set_target_addr(address);
+        let checksum = Icmpv6Packet::new(advertisement.packet())
+            .map_or(0, |packet| icmpv6::checksum(&packet, &address, &destination));
+        advertisement.set_checksum(checksum);
+    })
+}
+
+/// A packet of neighbour discovery with one option; `fill` writes what follows the IPv6 header.
+fn discovery(
+    source: Ipv6Addr,
+    destination: Ipv6Addr,
+    fill: impl FnOnce(&mut [u8]),
+) -> [u8; SOLICITATION_LEN] {
     let mut bytes = [0; SOLICITATION_LEN];
     if let Some(mut ip) = MutableIpv6Packet::new(&mut bytes) {
         ip.set_version(6);
@@ -102,9 +156,17 @@ pub fn neighbour_solicitation(
         ip.set_hop_limit(NDP_HOP_LIMIT);
         ip.set_source(source);
         ip.set_destination(destination);
-        fill_solicitation(ip.payload_mut(), source_mac, source, target, destination);
+        fill(ip.payload_mut());
     }
     bytes
+}
+
+/// Solicitations and advertisements are equally long up to their options.
+fn set_option(bytes: &mut [u8], kind: u8, mac: Mac) {
+    let option = &mut bytes[SOLICITATION_HEADER_LEN..];
+    option[0] = kind;
+    option[1] = (LINK_LAYER_OPTION_LEN / 8) as u8;
+    option[2..].copy_from_slice(&mac);
 }
 
 fn fill_solicitation(
@@ -114,10 +176,7 @@ fn fill_solicitation(
     target: Ipv6Addr,
     destination: Ipv6Addr,
 ) {
-    let option = &mut bytes[SOLICITATION_HEADER_LEN..];
-    option[0] = SOURCE_LINK_LAYER_ADDRESS;
-    option[1] = (LINK_LAYER_OPTION_LEN / 8) as u8;
-    option[2..].copy_from_slice(&source_mac);
+    set_option(bytes, SOURCE_LINK_LAYER_ADDRESS, source_mac);
     let Some(mut solicitation) = MutableNeighborSolicitPacket::new(bytes) else { return };
     solicitation.set_icmpv6_type(Icmpv6Types::NeighborSolicit);
     solicitation.set_target_addr(target);

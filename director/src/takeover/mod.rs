@@ -1,189 +1,266 @@
 //! Virtual addresses on the director's interfaces. This is the only module that changes addresses.
 //!
-//! Without a heartbeat a director is alone, so it holds its VIPs always: what is missing is added, again and again.
+//! Without a heartbeat a director is alone, so it holds its VIPs always: [`hold`] adds what is missing, again and
+//! again. With one, [`start`] makes a thread that takes and releases groups of VIPs as it is told and announces
+//! them, and does nothing else, so that nothing delays it.
+//!
+//! The thread is told all that is wanted, each time anew, and keeps it so: by the kernel's notifications, what
+//! someone else removes is back within milliseconds, and what someone else adds to a group that is not held here is
+//! gone as fast. [`plan`](mod@plan) decides what is to be done and [`rounds`] when is announced what; both are pure.
+//!
+//! A group with a virtual MAC has its VIPs on a macvlan with that MAC. Their neighbours then never have to learn
+//! another MAC, only switches another port. While it exists, `arp_ignore` and `arp_announce` are raised on the
+//! interface under it, because Linux answers and asks for any of its addresses on any of its interfaces otherwise;
+//! and where the removal of a VIP would take addresses along that are not ours, `promote_secondaries` is switched on
+//! for that interface. These are the only settings of the operator's interfaces that are changed. They are left so.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::net::IpAddr;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::Instant;
 
-use anyhow::{Context, Result};
-use futures_util::TryStreamExt;
-use netlink_packet_route::address::{
-    AddressAttribute, AddressFlags, AddressHeaderFlags, AddressMessage, CacheInfo,
-};
-use rtnetlink::Handle;
+use anyhow::{Context, Result, anyhow, bail};
+use tokio::sync::watch;
 
+use crate::heartbeat::message::Neighbour;
 use crate::model::Vip;
+use crate::model::heartbeat::{Announce, Group};
+use journal::{Journal, Line};
+use netlink::Kernel;
+use observed::Observed;
+use plan::Action;
+pub use report::{GroupReport, Report, Taken};
+use taker::Taker;
 
-/// A lifetime without an end (linux/addrconf.h, INFINITY_LIFE_TIME).
-const FOREVER: u32 = u32::MAX;
+mod announcer;
+mod journal;
+mod netlink;
+pub mod observed;
+mod patience;
+pub mod plan;
+mod report;
+pub mod rounds;
+mod sysctl;
+mod taker;
+#[cfg(test)]
+mod tests;
+mod thread;
+
+/// What the thread works by.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Setup {
+    /// All groups. Those that are not taken by addresses are left alone.
+    pub groups: Vec<Group>,
+    /// How VIPs are announced.
+    pub announce: Announce,
+}
+
+/// All that is wanted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Wanted {
+    /// By the group's name. Groups that are not named are not held.
+    pub groups: BTreeMap<String, Want>,
+    /// When that was decided; [`Taken::took`] counts from here.
+    pub told: Instant,
+}
+
+/// What is wanted of a group.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Want {
+    /// It is held here.
+    pub active: bool,
+    /// Whenever this differs from what it was before, a group that is held is announced from the beginning.
+    pub announce: u64,
+}
+
+/// What the thread is told. Senders of [`watch`] never wait for it. Without a sender, what was told last stays in
+/// force.
+pub struct Inputs {
+    /// What is wanted.
+    pub wanted: watch::Receiver<Arc<Wanted>>,
+    /// The configuration, at the start and after each reload.
+    pub setups: watch::Receiver<Arc<Setup>>,
+    /// Neighbours that other directors know, the best known ones first; the first [`rounds::MOST_SHARED`] on an
+    /// interface count.
+    pub shared: watch::Receiver<Arc<Vec<Neighbour>>>,
+}
+
+/// How the thread ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum End {
+    Leave,
+    Release,
+}
+
+/// The thread that takes and releases. Dropped, it ends and leaves everything as it is.
+#[derive(Debug)]
+pub struct Takeover {
+    /// How the groups are.
+    pub reports: watch::Receiver<Arc<Report>>,
+    /// Which of the VIPs' interfaces exist, are switched on and have a carrier, by name.
+    pub links: watch::Receiver<Arc<BTreeMap<String, bool>>>,
+    /// The neighbours that this machine knows on the VIPs' interfaces, read every [`Announce::share`]; the best known
+    /// ones first, at most [`rounds::MOST_SHARED`].
+    pub neighbours: watch::Receiver<Arc<Vec<Neighbour>>>,
+    end: watch::Sender<Option<End>>,
+    thread: JoinHandle<()>,
+}
+
+impl Takeover {
+    /// Ends the thread and leaves everything as it is. Waits for its end, which comes at once.
+    ///
+    /// # Errors
+    /// The thread has panicked.
+    pub fn leave(self) -> Result<()> {
+        self.finish(End::Leave).map(|_| ())
+    }
+
+    /// Releases all groups, then ends the thread. Waits for that, some milliseconds.
+    ///
+    /// # Errors
+    /// Some VIPs could not be removed, or the thread has panicked.
+    pub fn release(self) -> Result<()> {
+        let report = self.finish(End::Release)?;
+        let left = report.groups.values().flat_map(|group| &group.present);
+        let left: Vec<String> = left.map(|vip| format!("{} on {}", vip.address, vip.interface)).collect();
+        if !left.is_empty() {
+            let problems: Vec<&str> =
+                report.groups.values().flat_map(|group| &group.problems).map(String::as_str).collect();
+            bail!("these VIPs are still there: {}. {}", left.join(", "), problems.join("; "));
+        }
+        Ok(())
+    }
+
+    fn finish(self, end: End) -> Result<Arc<Report>> {
+        self.end.send_replace(Some(end));
+        self.thread.join().map_err(|_| anyhow!("the thread that takes VIPs has panicked"))?;
+        Ok(Arc::clone(&self.reports.borrow()))
+    }
+}
+
+/// Starts the thread, named `takeover`. It has its sockets when this returns.
+///
+/// The thread calls `prepare` first: there the caller may give it a real-time priority. It starts others now and then
+/// that read the kernel's neighbours, so the priority should not be inherited (SCHED_RESET_ON_FORK). Its log is
+/// written by yet another thread, which is started before and so has an ordinary priority.
+///
+/// # Errors
+/// `prepare` fails, the kernel cannot be asked, or there are no sockets or threads to be had: root's rights may be
+/// missing (CAP_NET_ADMIN, CAP_NET_RAW).
+pub fn start(inputs: Inputs, prepare: impl FnOnce() -> Result<()> + Send + 'static) -> Result<Takeover> {
+    let (reports_sender, reports) = watch::channel(Arc::default());
+    let (links_sender, links) = watch::channel(Arc::default());
+    let (neighbours_sender, neighbours) = watch::channel(Arc::default());
+    let outputs =
+        thread::Outputs { reports: reports_sender, links: links_sender, neighbours: neighbours_sender };
+    let (end, ended) = watch::channel(None);
+    let journal = Journal::start().context("cannot start a thread")?;
+    let (ready_sender, ready) = std::sync::mpsc::sync_channel(1);
+    let body = move || {
+        let mut inputs = inputs;
+        let setup = inputs.setups.borrow_and_update().clone();
+        let opened = prepare().and_then(|()| {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+            let taker = runtime.block_on(async { Taker::open(setup, journal) })?;
+            Ok((runtime, taker))
+        });
+        match opened {
+            Ok((runtime, taker)) => {
+                // Who started this waits for it.
+                _ = ready_sender.send(Ok(()));
+                runtime.block_on(thread::run(taker, inputs, outputs, ended));
+            }
+            Err(error) => _ = ready_sender.send(Err(error)),
+        }
+    };
+    let thread = std::thread::Builder::new().name("takeover".to_owned()).spawn(body);
+    let thread = thread.context("cannot start a thread")?;
+    ready.recv().context("the thread that takes VIPs has ended")??;
+    Ok(Takeover { reports, links, neighbours, end, thread })
+}
 
 /// What [`hold`] found and did.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Report {
+pub struct Held {
     /// VIPs that were missing and are there now.
     pub added: Vec<Vip>,
     /// VIPs that are not there, and why.
     pub failed: Vec<(Vip, String)>,
 }
 
-/// Adds those of `vips` that are missing on their interfaces.
+/// Adds those of `vips` that are missing on their interfaces. For a director without a heartbeat.
 ///
 /// # Errors
 /// The kernel cannot be asked. What it refuses for one VIP is in the report.
-pub async fn hold(vips: &[Vip]) -> Result<Report> {
-    let netlink = Netlink::open()?;
-    let (indices, present) = (netlink.interfaces().await?, netlink.addresses().await?);
-    let mut report = Report::default();
-    for (vip, index) in missing(vips, &indices, &present) {
+pub async fn hold(vips: &[Vip]) -> Result<Held> {
+    let mut kernel = Kernel::open()?;
+    let observed = kernel.observe()?;
+    let mut held = Held::default();
+    for (vip, index) in missing(vips, &observed) {
         let added = match index {
-            Some(index) => netlink.add(vip, index).await,
-            None => Err(anyhow::anyhow!("there is no interface {}", vip.interface)),
+            Some(index) => kernel.add(index, vip),
+            None => Err(anyhow!("there is no interface {}", vip.interface)),
         };
         match added {
-            Ok(()) => report.added.push(vip.clone()),
-            Err(error) => report.failed.push((vip.clone(), format!("{error:#}"))),
+            Ok(_) => held.added.push(vip.clone()),
+            Err(error) => held.failed.push((vip.clone(), format!("{error:#}"))),
         }
     }
-    Ok(report)
+    Ok(held)
 }
 
-/// Removes those of `vips` that are there. For VIPs that the director had added itself, and that are not its own any more.
+/// Removes those of `vips` that are there with their prefix length. For VIPs that the director had added itself, and
+/// that are not its own any more.
 ///
 /// # Errors
 /// The kernel cannot be asked, or refuses; the others are removed.
 pub async fn release(vips: &[Vip]) -> Result<()> {
-    let netlink = Netlink::open()?;
-    let indices = netlink.interfaces().await?;
-    let mut result = Ok(());
-    for message in netlink.messages().await? {
-        let Some(address) = address(&message) else { continue };
-        let ours = |vip: &Vip| {
-            let Vip { address: vip_address, prefix, interface } = vip;
-            (*vip_address, *prefix) == (address, message.header.prefix_len)
-                && indices.get(interface) == Some(&message.header.index)
-        };
-        if let Some(vip) = vips.iter().find(|vip| ours(vip)) {
-            let removed = netlink.handle.address().del(message).execute().await;
-            let removed =
-                removed.with_context(|| format!("cannot remove {} from {}", vip.address, vip.interface));
-            result = result.and(removed);
-        }
+    let exactly = |device: &str, address: IpAddr, prefix: u8| {
+        vips.iter().any(|vip| (vip.interface.as_str(), vip.address, vip.prefix) == (device, address, prefix))
+    };
+    remove(&mut Kernel::open()?, vips, exactly)
+}
+
+/// Removes all of `vips` that are on their interfaces, whoever put them there and with whatever prefix length, and
+/// all macvlans of ours: what a director that crashed has left. For a director that is about to join others.
+///
+/// # Errors
+/// The kernel cannot be asked, or refuses; the others are removed.
+pub async fn clear(vips: &[Vip]) -> Result<()> {
+    let mut kernel = Kernel::open()?;
+    let mut result = remove(&mut kernel, vips, |_, _, _| true);
+    let observed = kernel.observe()?;
+    for (index, link) in observed.links().filter(|(_, link)| plan::is_ours(link)) {
+        let deleted = kernel.delete(index).with_context(|| format!("cannot delete {}", link.name));
+        result = result.and(deleted);
     }
     result
 }
 
-/// The VIPs that are on none of their interface's addresses, whatever the prefix length there, and the interface's index.
-fn missing<'a>(
-    vips: &'a [Vip],
-    indices: &BTreeMap<String, u32>,
-    present: &BTreeSet<(u32, IpAddr)>,
-) -> Vec<(&'a Vip, Option<u32>)> {
-    let with_index = vips.iter().map(|vip| (vip, indices.get(&vip.interface).copied()));
-    with_index
-        .filter(|(vip, index)| index.is_none_or(|index| !present.contains(&(index, vip.address))))
-        .collect()
-}
-
-/// The interface's own address in a message: of a point-to-point one, not the peer's.
-fn address(message: &AddressMessage) -> Option<IpAddr> {
-    let attributes = || message.attributes.iter();
-    let local = attributes().find_map(|attribute| match attribute {
-        AddressAttribute::Local(address) => Some(*address),
-        _ => None,
-    });
-    local.or_else(|| {
-        attributes().find_map(|attribute| match attribute {
-            AddressAttribute::Address(address) => Some(*address),
-            _ => None,
-        })
-    })
-}
-
-/// A connection to the kernel, as long as this lives.
-struct Netlink {
-    handle: Handle,
-    connection: tokio::task::JoinHandle<()>,
-}
-
-impl Drop for Netlink {
-    fn drop(&mut self) {
-        self.connection.abort();
-    }
-}
-
-impl Netlink {
-    fn open() -> Result<Netlink> {
-        let (connection, handle, _) = rtnetlink::new_connection().context("cannot open a netlink socket")?;
-        Ok(Netlink { handle, connection: tokio::spawn(connection) })
-    }
-
-    async fn interfaces(&self) -> Result<BTreeMap<String, u32>> {
-        use netlink_packet_route::link::LinkAttribute;
-        let links: Vec<_> =
-            self.handle.link().get().execute().try_collect().await.context("cannot list interfaces")?;
-        let name = |attribute| match attribute {
-            LinkAttribute::IfName(name) => Some(name),
-            _ => None,
-        };
-        let named = links
-            .into_iter()
-            .filter_map(|link| Some((link.attributes.into_iter().find_map(name)?, link.header.index)));
-        Ok(named.collect())
-    }
-
-    async fn messages(&self) -> Result<Vec<AddressMessage>> {
-        self.handle.address().get().execute().try_collect().await.context("cannot list addresses")
-    }
-
-    async fn addresses(&self) -> Result<BTreeSet<(u32, IpAddr)>> {
-        let messages = self.messages().await?;
-        Ok(messages.iter().filter_map(|message| Some((message.header.index, address(message)?))).collect())
-    }
-
-    async fn add(&self, vip: &Vip, index: u32) -> Result<()> {
-        let mut request = self.handle.address().add(index, vip.address, vip.prefix);
-        if vip.address.is_ipv6() {
-            let message = request.message_mut();
-            // Real servers under direct routing have the same address: duplicate address detection could find one of them.
-            message.header.flags |= AddressHeaderFlags::Nodad;
-            message.attributes.push(AddressAttribute::Flags(AddressFlags::Nodad));
-            // Deprecated from the start, so that connections of the director's own do not come from a VIP.
-            let mut lifetimes = CacheInfo::default();
-            (lifetimes.ifa_preferred, lifetimes.ifa_valid) = (0, FOREVER);
-            message.attributes.push(AddressAttribute::CacheInfo(lifetimes));
+fn remove(kernel: &mut Kernel, vips: &[Vip], which: impl Fn(&str, IpAddr, u8) -> bool) -> Result<()> {
+    let observed = kernel.observe()?;
+    let places = vips.iter().map(|vip| (vip.interface.clone(), vip.address));
+    let mut result = Ok(());
+    let mut lines = Vec::new();
+    for action in plan::removals(&observed, places) {
+        let Action::Remove { index, device, address, prefix, promote } = action else { continue };
+        if !which(&device, address, prefix) {
+            continue;
         }
-        match request.execute().await {
-            // Someone else added it in the meantime.
-            Err(rtnetlink::Error::NetlinkError(error))
-                if error.to_io().kind() == std::io::ErrorKind::AlreadyExists =>
-            {
-                Ok(())
-            }
-            other => other.with_context(|| format!("cannot add {}/{}", vip.address, vip.prefix)),
+        if promote && let Err(error) = taker::promote_secondaries(&device, &mut lines) {
+            result = result.and(Err(error));
         }
+        let removed = kernel.remove(index, address, prefix);
+        result = result.and(removed.with_context(|| format!("on {device}")).map(|_| ()));
     }
+    lines.into_iter().for_each(Line::write);
+    result
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_is_there_already_is_not_missing() {
-        let vip = |address: &str, interface: &str| Vip {
-            address: address.parse().unwrap(),
-            prefix: 24,
-            interface: interface.to_owned(),
-        };
-        let vips = [
-            vip("192.0.2.1", "eth0"),
-            vip("192.0.2.2", "eth0"),
-            vip("192.0.2.1", "eth1"),
-            vip("::1", "eth9"),
-        ];
-        let indices = BTreeMap::from([("eth0".to_owned(), 2), ("eth1".to_owned(), 3)]);
-        let present = BTreeSet::from([(2, vips[0].address), (3, vips[1].address)]);
-        let found = missing(&vips, &indices, &present);
-        assert_eq!(found, [(&vips[1], Some(2)), (&vips[2], Some(3)), (&vips[3], None)]);
-    }
+/// The VIPs that are on none of their interface's addresses, whatever the prefix length there, and the interface's
+/// index.
+fn missing<'a>(vips: &'a [Vip], observed: &Observed) -> Vec<(&'a Vip, Option<u32>)> {
+    let with_index = vips.iter().map(|vip| (vip, observed.index(&vip.interface)));
+    with_index.filter(|(vip, index)| index.is_none_or(|index| !observed.has(index, vip.address))).collect()
 }

@@ -167,3 +167,30 @@ proptest! {
         parse_advertisement(&advertisement(v6("2001:db8::2"), v6("fe80::1"), 0x60, &options));
     }
 }
+
+#[test]
+fn an_arp_announcement_has_the_bytes_of_rfc_5227() {
+    let bytes = gratuitous_arp(OURS, Ipv4Addr::new(10, 0, 0, 1));
+    let expected = [
+        0, 1, 8, 0, 6, 4, 0, 1, 2, 0, 0, 0, 0, 1, 10, 0, 0, 1, 0, 0, 0, 0, 0, 0, 10, 0, 0, 1, //
+    ];
+    assert_eq!(bytes, expected);
+}
+
+#[test]
+fn an_unsolicited_advertisement_overrides_and_claims_its_own_source() {
+    let address = v6("2001:db8::1");
+    for (router, flags) in [(false, 0x20), (true, 0xa0)] {
+        for destination in [ALL_NODES, v6("2001:db8::9")] {
+            let bytes = unsolicited_advertisement(OURS, address, destination, router);
+            let claim = Claim { address: address.into(), mac: Some(OURS) };
+            assert_eq!(parse_advertisement(&bytes), Some(claim));
+            let headers = etherparse::Ipv6HeaderSlice::from_slice(&bytes).expect("an IPv6 header");
+            assert_eq!((headers.source_addr(), headers.destination_addr()), (address, destination));
+            assert_eq!((headers.hop_limit(), headers.payload_length()), (255, 32));
+            let body = etherparse::Icmpv6Slice::from_slice(&bytes[40..]).expect("ICMPv6");
+            assert!(body.is_checksum_valid(headers.source(), headers.destination()));
+            assert_eq!((body.type_u8(), body.code_u8(), body.bytes5to8()), (136, 0, [flags, 0, 0, 0]));
+        }
+    }
+}
