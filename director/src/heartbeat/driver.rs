@@ -113,6 +113,8 @@ pub enum Command {
 pub struct Driver {
     commands: mpsc::SyncSender<Command>,
     bell: Arc<OwnedFd>,
+    /// Its other end is the thread's.
+    life: watch::Receiver<()>,
 }
 
 struct Thread {
@@ -122,6 +124,7 @@ struct Thread {
     outlets: Outlets,
     commands: mpsc::Receiver<Command>,
     bell: Arc<OwnedFd>,
+    _life: watch::Sender<()>,
     late: Histogram<u32>,
     next_report: Moment,
     next_repair: Moment,
@@ -145,6 +148,7 @@ impl Driver {
     pub fn start(setup: Setup, incarnation: u64, held: bool, outlets: Outlets) -> io::Result<Driver> {
         let bell = Arc::new(eventfd(0, EventfdFlags::NONBLOCK | EventfdFlags::CLOEXEC)?);
         let (sender, commands) = mpsc::sync_channel(MOST_COMMANDS);
+        let (living, life) = watch::channel(());
         let (links, changes) = Links::open(&setup.me, &setup.all);
         let now = now();
         let mut machine = Machine::new(setup.settings.clone(), incarnation, links.count(), setup.config, now);
@@ -163,6 +167,7 @@ impl Driver {
             outlets,
             commands,
             bell: Arc::clone(&bell),
+            _life: living,
             late,
             next_report: now,
             next_repair: now + REPAIR_EVERY,
@@ -170,7 +175,7 @@ impl Driver {
             more: false,
         };
         std::thread::Builder::new().name("heartbeat".to_owned()).spawn(move || thread.run())?;
-        Ok(Driver { commands: sender, bell })
+        Ok(Driver { commands: sender, bell, life })
     }
 
     /// Tells the thread something. It does so at once; if it cannot take more, the command is lost, and its reply with it.
@@ -183,9 +188,8 @@ impl Driver {
 
     /// Returns when the thread has ended after [`Command::End`].
     pub async fn ended(&self) {
-        while Arc::strong_count(&self.bell) > 1 {
-            tokio::time::sleep(Duration::from_millis(1)).await;
-        }
+        // It never says anything: this is over when the thread's end is dropped.
+        while self.life.clone().changed().await.is_ok() {}
     }
 }
 

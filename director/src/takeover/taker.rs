@@ -1,6 +1,6 @@
 //! Makes what is so what is wanted: plans, acts, announces, and tells of it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
@@ -210,6 +210,9 @@ impl Taker {
             let active = |name: &str| states.get(name).is_some_and(|state| state.active);
             let actions = plan(&self.observed, &setup.groups, active, &self.gone);
             if actions.is_empty() || actions == before {
+                let open: BTreeSet<Place> =
+                    actions.iter().filter_map(|action| place(setup, action)).collect();
+                self.errors.retain(|place, _| open.contains(place));
                 return;
             }
             actions.iter().for_each(|action| self.act(setup, action.clone()));
@@ -309,8 +312,9 @@ impl Taker {
         if !self.may(place.clone()) {
             return;
         }
-        if promote && let Err(error) = promote_secondaries(device, &mut self.lines) {
-            self.note_device(device.to_owned(), Err(error));
+        if promote {
+            let told = promote_secondaries(device, &mut self.lines);
+            self.note_device(device.to_owned(), told);
         }
         match self.kernel.remove(index, address, prefix) {
             Ok(removed) => {
@@ -456,6 +460,18 @@ impl Taker {
 
 /// From one [`Taker::check`] to the next, in case a notification does not exist or was lost.
 pub const CHECK_EVERY: Duration = Duration::from_secs(5);
+
+/// What an action changes, if that is an address.
+fn place(setup: &Setup, action: &Action) -> Option<Place> {
+    match action {
+        Action::Add { group, vip } => {
+            let group = &setup.groups[*group];
+            Some((device_of(group, &group.vips[*vip]), group.vips[*vip].address))
+        }
+        Action::Remove { device, address, .. } => Some((device.clone(), *address)),
+        Action::Create { .. } | Action::Raise { .. } | Action::Delete { .. } => None,
+    }
+}
 
 /// The MAC of a device that is running. One without a MAC (a dummy has one, a tunnel has none) counts as zeros.
 fn carrier(observed: &Observed, device: &str) -> Option<Mac> {
