@@ -358,3 +358,6 @@ fn merit_for_orphan<'a>(contender: &Contender<'a>, spread: bool) -> (Worth, u16,
 fn merit_of_name<'a>(contender: &Contender<'a>) -> Tie<'a> {
     (contender.preference, Reverse(contender.name))
 }
+
+#[cfg(test)]
+mod tests;

@@ -25,7 +25,7 @@ pub enum Lease {
 }
 
 /// See the module.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Machine {
     node: Node,
     sessions: Sessions,
