@@ -7,7 +7,9 @@
 //! - A group without an owner is taken by the best of those that hear each other.
 //! - *Better* is, in this order: eligible, not reluctant, more witnesses reached, more services with a live real server, the higher
 //!   score of tracked commands, (with `failback: false`) the owner, the greater preference, the name that sorts first.
-//! - What an owner gives a group away for must have lasted: `settle` for a better standing, `failback`'s delay for a preference.
+//! - What an owner gives a group away for must have lasted: `settle` for a better standing, `failback`'s delay for a preference. A
+//!   name moves nothing. Nor does a preference, while a director is reluctant: an operator had the group moved away from it.
+//! - What one director has just given to another one is not taken by a third one that has not heard of the new owner yet.
 //! - Two owners that hear each other: the better one stays and announces again. If one of them does not hear the other, that one stays,
 //!   for it cannot be told.
 //! - With a quorum, a candidate becomes active when enough directors promise to have no other owner for a while, and is active no longer

@@ -6,8 +6,14 @@ use std::time::Duration;
 use super::election::{self, Contender, Decision, Why};
 use super::message::{Beat, GroupBeat, Key, Role};
 use super::moment::Moment;
-use super::settings::{GroupSettings, Peer, Settings};
+use super::settings::{GroupSettings, Settings};
 use super::spread;
+
+mod other;
+mod refusal;
+
+pub(super) use other::Other;
+pub use refusal::Refusal;
 
 /// What this machine is like, as far as it matters to who holds what.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -42,40 +48,6 @@ pub struct Moved {
     pub term: u64,
     /// Why.
     pub why: Why,
-}
-
-/// Why an operator's word cannot be followed.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Refusal {
-    /// No such group.
-    #[error("there is no group `{0}`; there are: {1}")]
-    NoGroup(String, String),
-    /// No such director.
-    #[error("there is no director `{0}` that is alive")]
-    NoDirector(String),
-    /// Another one holds it.
-    #[error("this director does not hold `{0}`: {1}")]
-    NotOwner(String, String),
-    /// Nobody could take it.
-    #[error("no other director can take `{0}`: {1}")]
-    NoHeir(String, String),
-}
-
-/// What is known of another director.
-#[derive(Clone, Debug)]
-pub(super) struct Other {
-    pub(super) peer: Peer,
-    /// Its run.
-    run: u64,
-    /// When its newest message came; none: it is not to be counted on.
-    pub(super) heard: Option<Moment>,
-    /// Since when it is alive without a break.
-    pub(super) since: Moment,
-    /// When a message of it last said that it hears us.
-    hears_us: Option<Moment>,
-    /// When we sent the newest message that it says it has heard.
-    pub(super) acked: Option<Moment>,
-    pub(super) beat: Beat,
 }
 
 /// What this director is for a group.
@@ -475,55 +447,6 @@ impl Node {
             }
         };
         self.others.iter().map(why).collect::<Vec<_>>().join(", ")
-    }
-}
-
-impl Other {
-    fn new(peer: &Peer, now: Moment) -> Other {
-        Other {
-            peer: peer.clone(),
-            run: 0,
-            heard: None,
-            since: now,
-            hears_us: None,
-            acked: None,
-            beat: Beat::default(),
-        }
-    }
-
-    pub(super) fn is_alive(&self, now: Moment, dead_after: Duration) -> bool {
-        !self.beat.leaving && self.was_heard(now, dead_after)
-    }
-
-    fn was_heard(&self, now: Moment, dead_after: Duration) -> bool {
-        self.heard.is_some_and(|heard| now.since(heard) <= dead_after)
-    }
-
-    /// It has had the time to hear us, and does not.
-    pub(super) fn is_deaf(&self, now: Moment, dead_after: Duration) -> bool {
-        now.since(self.hears_us.unwrap_or(self.since)) > dead_after
-    }
-
-    /// Whether it held a group, or may have, after it said `before`, and does not any more. Perhaps without a message in which it
-    /// did while we held it, too: it let go as soon as it heard of us.
-    fn has_let_go(&self, group: Key, before: &Beat) -> bool {
-        let known = before.groups.iter().find(|beat| beat.group == group);
-        let held = |beat: &GroupBeat| match known {
-            Some(known) => known.role == Role::Active || known.term != beat.term,
-            None => beat.term != 0,
-        };
-        self.of(group).is_some_and(|beat| beat.role != Role::Active && held(beat))
-    }
-
-    /// Whom it has given a group to since it said `before`.
-    fn has_given(&self, group: Key, before: &Beat) -> Option<Key> {
-        let known = before.groups.iter().find(|beat| beat.group == group)?;
-        let given = known.role == Role::Yielding && self.of(group)?.role == Role::Standby;
-        known.heir.filter(|_| given)
-    }
-
-    pub(super) fn of(&self, group: Key) -> Option<&GroupBeat> {
-        self.beat.groups.iter().find(|beat| beat.group == group)
     }
 }
 

@@ -47,7 +47,7 @@ struct OfGroup {
     /// When it last ceased to be active, in this run, and knew that it was until then.
     let_go: Option<Real>,
     /// Whether an operator had it give the group away.
-    pub reluctant: bool,
+    reluctant: bool,
 }
 
 impl Watch {
@@ -97,7 +97,6 @@ impl Watch {
     /// A director has taken a message, as it came.
     pub fn heard(
         &mut self,
-        now: Real,
         host: usize,
         this: &Host,
         message: &Message,
@@ -120,7 +119,6 @@ impl Watch {
                 this.name, message.incarnation, message.from, this.name
             ));
         }
-        let _ = now;
         if let Body::Beat(beat) = &message.body {
             for (group, of) in self.groups.iter().zip(&mut self.of[host]) {
                 let key = Key::of(group);
@@ -152,7 +150,7 @@ impl Watch {
     }
 
     /// A role changed.
-    pub fn moved(&mut self, now: Real, host: usize, this: &Host, moved: &Moved) {
+    pub fn moved(&mut self, now: Real, host: usize, moved: &Moved) {
         let Some(group) = self.groups.iter().position(|name| *name == moved.group) else { return };
         let name = &self.names[host];
         if self.quiet {
@@ -182,7 +180,6 @@ impl Watch {
         if moved.from == Role::Active && moved.to == Role::Standby && !matches!(moved.why, Why::Slept(_)) {
             of.let_go = Some(now);
         }
-        let _ = this;
     }
 
     /// A director has done what there was to do.

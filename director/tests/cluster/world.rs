@@ -251,7 +251,7 @@ impl World {
         let accepted = this.shadow.accept(own, link, message);
         let Some(machine) = &mut this.machine else { return };
         let _ = machine.receive(own, link, message);
-        self.watch.heard(self.now, host, this, message, accepted);
+        self.watch.heard(host, this, message, accepted);
     }
 
     fn decide(&mut self, host: usize) {
@@ -359,7 +359,7 @@ impl World {
             self.tell(|world| {
                 format!("{} {group}: {from:?} -> {to:?}, term {term}: {why}", world.hosts[host].name)
             });
-            self.watch.moved(self.now, host, &self.hosts[host], moved);
+            self.watch.moved(self.now, host, moved);
         }
     }
 
