@@ -23,6 +23,8 @@ pub struct Watch {
     failure: Option<String>,
     /// No role may change.
     pub quiet: bool,
+    /// Messages that each director sent while it was quiet.
+    beats: Vec<u64>,
     /// This group has a holder at every moment.
     pub held: Option<usize>,
     /// Since when nothing is wrong; none: something is.
@@ -63,6 +65,7 @@ impl Watch {
             contest: (plan.heartbeat.interval * 106 / 100 + plan.delay) * 4,
             failure: None,
             quiet: false,
+            beats: vec![0; count],
             held: None,
             well: None,
             accepted: vec![vec![None; count]; count],
@@ -133,6 +136,7 @@ impl Watch {
         if number != message.sequence {
             self.fail(format!("{} numbers message {number} as {}", this.name, message.sequence));
         }
+        self.beats[host] += u64::from(self.quiet);
         let slept = this.sent.replace(own).map(|sent| own.since(sent));
         let Body::Beat(beat) = &message.body else { return };
         let claims = beat.groups.iter().any(|group| group.role != Role::Standby);
@@ -140,6 +144,23 @@ impl Watch {
             let name = self.names[host].clone();
             self.fail(format!(
                 "asleep: {name} had not sent anything for {slept:?}, and is not standby in what it sends now"
+            ));
+        }
+    }
+
+    /// The most messages that a director sent while it was quiet.
+    pub fn most_sent(&self) -> Option<u64> {
+        self.beats.iter().copied().max()
+    }
+
+    /// A director has renewed its leases.
+    pub fn renewed(&mut self, now: Real, host: usize, this: &Host) {
+        let slept = this.sent.map(|sent| this.clock.at(now).since(sent));
+        let holds = |i: usize| this.holds(i, Role::Active, now) || this.holds(i, Role::Yielding, now);
+        if slept > Some(self.dead_after) && (0..self.groups.len()).any(holds) {
+            self.fail(format!(
+                "asleep: {} renews its leases, and has not sent anything for {slept:?}",
+                self.names[host]
             ));
         }
     }
