@@ -42,7 +42,7 @@ pub struct Contender<'a> {
     pub standing: Standing,
     /// What the configuration says of it.
     pub preference: u16,
-    /// Whom it yields to.
+    /// Whom it yields to; of a standby, whom it has just yielded to.
     pub heir: Option<Key>,
     /// It does not hear us, and has had the time to.
     pub deaf: bool,
@@ -67,8 +67,6 @@ pub struct View<'a> {
     pub since: Moment,
     /// Who is better than this owner, and since when.
     pub rival: Option<(Key, Moment)>,
-    /// Who has taken the group from another director just now, though its own word of that may not have come yet.
-    pub given: Option<Key>,
     /// Whom the group shall go to for the sake of balance.
     pub shed: Option<Key>,
     /// It is about to end, or an operator has it stay standby: it gives away what it holds, if somebody takes it.
@@ -216,7 +214,9 @@ fn standby(view: &View) -> Decision {
     if !view.joined || !view.me.eligible || view.others.iter().any(|other| other.role == Role::Active) {
         return Decision::Stay;
     }
-    if view.others.iter().any(|other| view.given == Some(other.key) && other.eligible) {
+    // Somebody has it already, though its own word of that has not come yet.
+    let given = |heir: Key| view.others.iter().any(|other| other.key == heir && other.eligible);
+    if view.others.iter().any(|giver| giver.role == Role::Standby && giver.heir.is_some_and(given)) {
         return Decision::Stay;
     }
     let mut givers = view.others.iter().filter(|other| other.role == Role::Yielding);

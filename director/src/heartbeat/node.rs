@@ -62,8 +62,6 @@ pub(super) struct Group {
     pub(super) reluctant: bool,
     /// Another owner was heard: what clients' caches say is uncertain.
     contested: bool,
-    /// Whom another director gave it to, and when we heard that it is done.
-    pub(super) given: Option<(Key, Moment)>,
     rival: Option<Rival>,
     pub(super) vote: Option<Vote>,
     pub(super) facts: GroupFacts,
@@ -203,9 +201,6 @@ impl Node {
         for group in &mut self.groups {
             let key = group.settings.key;
             group.contested |= group.role == Role::Active && other.has_let_go(key, &before);
-            if let Some(heir) = other.has_given(key, &before) {
-                group.given = Some((heir, now));
-            }
         }
     }
 
@@ -354,6 +349,7 @@ impl Node {
 
     /// What it says of itself, but for what `machine` adds.
     pub fn beat(&self, now: Moment) -> Beat {
+        let dead_after = self.settings.dead_after;
         let groups = (0..self.groups.len()).map(|i| {
             let group = &self.groups[i];
             GroupBeat {
@@ -365,7 +361,9 @@ impl Node {
                 standing: self.standing(group),
                 preference: group.settings.preference,
                 vote: group.vote.filter(|vote| vote.until > now).map(|vote| (vote.to, vote.term)),
-                heir: group.heir.filter(|_| group.role == Role::Yielding),
+                heir: group
+                    .heir
+                    .filter(|_| group.role == Role::Yielding || now.since(group.since) < dead_after),
             }
         });
         Beat { leaving: self.gone, held: self.held, groups: groups.collect(), ..Beat::default() }
@@ -461,7 +459,6 @@ impl Group {
             heir: None,
             reluctant: false,
             contested: false,
-            given: None,
             rival: None,
             vote: None,
             facts: GroupFacts::default(),
@@ -483,7 +480,8 @@ impl Group {
             self.announce += 1;
             self.reluctant = false;
         }
-        if role != Role::Yielding {
+        // Others may hear of the new owner later than of this.
+        if role != Role::Yielding && !matches!(why, Why::TakenBy(_)) {
             self.heir = None;
         }
         (self.role, self.term, self.since, self.why) = (role, term, now, Some(why));

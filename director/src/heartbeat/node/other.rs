@@ -60,13 +60,6 @@ impl Other {
         self.of(group).is_some_and(|beat| beat.role != Role::Active && held(beat))
     }
 
-    /// Whom it has given a group to since it said `before`.
-    pub(super) fn has_given(&self, group: Key, before: &Beat) -> Option<Key> {
-        let known = before.groups.iter().find(|beat| beat.group == group)?;
-        let given = known.role == Role::Yielding && self.of(group)?.role == Role::Standby;
-        known.heir.filter(|_| given)
-    }
-
     pub(in crate::heartbeat) fn of(&self, group: Key) -> Option<&GroupBeat> {
         self.beat.groups.iter().find(|beat| beat.group == group)
     }
