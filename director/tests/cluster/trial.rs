@@ -266,7 +266,7 @@ fn hand_over(world: &mut World) -> Result<(), String> {
             return match world.hosts[heir].role(group) {
                 Some(Role::Active) => Ok(()),
                 // The one that was named is not the one that is best off, and `settle` is short.
-                Some(Role::Yielding) if world.plan.services[heir] < most => Ok(()),
+                Some(_) if world.plan.services[heir] < most => Ok(()),
                 role => Err(format!("handover: {to} is {role:?} of {name} after it was given that")),
             };
         }
