@@ -234,154 +234,213 @@ fn does(me: Truth, other: Truth, failback: Failback) -> [Decision; 2] {
     [Duration::ZERO, Duration::from_secs(60)].map(|lasted| decide(&view(&[me, other], 0, failback, lasted)))
 }
 
+/// What a case is about, this director, the other one, the configuration, and what is expected at once and later.
+type Case = (&'static str, Truth, Truth, Failback, [Decision; 2]);
+
+const STANDBY: Truth = PLAIN;
+const ACTIVE: Truth = Truth { role: Role::Active, ..PLAIN };
+const CANDIDATE: Truth = Truth { role: Role::Candidate, ..PLAIN };
+const TO_A: Truth = Truth { role: Role::Yielding, heir: Some(A), ..PLAIN };
+const TO_B: Truth = Truth { role: Role::Yielding, heir: Some(B), ..PLAIN };
+const AFTER: Failback = Failback::After(Duration::from_secs(30));
+
+fn b() -> String {
+    "b".to_owned()
+}
+
+fn both(decision: Decision) -> [Decision; 2] {
+    [decision.clone(), decision]
+}
+
+fn agrees(cases: Vec<Case>) {
+    for (what, me, other, failback, expected) in cases {
+        assert_eq!(does(me, other, failback), expected, "{what}");
+    }
+}
+
 #[test]
-fn transitions() {
-    use Decision::{Become, Contested, Stay, Yield};
-    use Role::{Active, Candidate, Standby, Yielding};
-    let b = || "b".to_owned();
-    let (never, after) = (Failback::Never, Failback::After(Duration::from_secs(30)));
-    let is = |role: Role| Truth { role, ..PLAIN };
-    let both = |decision: Decision| [decision.clone(), decision];
-    let standby = is(Standby);
-    let active = is(Active);
-    let to_b = Truth { heir: Some(B), ..is(Yielding) };
-    let to_a = Truth { heir: Some(A), ..is(Yielding) };
-    let table = [
-        ("nobody holds it, names decide", standby, standby, never, both(Become(Active, Why::NoOwner))),
-        ("the other one is preferred", standby, Truth { preferred: true, ..standby }, never, both(Stay)),
+fn a_standby() {
+    use Decision::{Become, Stay};
+    use Role::Active;
+    agrees(vec![
+        (
+            "nobody holds it, names decide",
+            STANDBY,
+            STANDBY,
+            Failback::Never,
+            both(Become(Active, Why::NoOwner)),
+        ),
+        (
+            "the other one is preferred",
+            STANDBY,
+            Truth { preferred: true, ..STANDBY },
+            Failback::Never,
+            both(Stay),
+        ),
         (
             "the other one cannot",
-            standby,
-            Truth { eligible: false, preferred: true, ..standby },
-            never,
+            STANDBY,
+            Truth { eligible: false, preferred: true, ..STANDBY },
+            Failback::Never,
             both(Become(Active, Why::NoOwner)),
         ),
         (
             "the other one is better off",
-            Truth { preferred: true, ..standby },
-            Truth { better: true, ..standby },
-            never,
+            Truth { preferred: true, ..STANDBY },
+            Truth { better: true, ..STANDBY },
+            Failback::Never,
             both(Stay),
         ),
         (
             "the other one would rather not",
-            standby,
-            Truth { reluctant: true, better: true, ..standby },
-            never,
+            STANDBY,
+            Truth { reluctant: true, better: true, ..STANDBY },
+            Failback::Never,
             both(Become(Active, Why::NoOwner)),
         ),
-        ("it still listens", Truth { joined: false, ..standby }, standby, never, both(Stay)),
-        ("there is an owner, however bad", Truth { better: true, ..standby }, active, after, both(Stay)),
-        ("it is given it", standby, to_a, never, both(Become(Active, Why::GivenBy(b())))),
-        ("it is given to somebody else", standby, Truth { heir: Some(C), ..to_a }, never, both(Stay)),
-        ("an owner among equals", active, standby, after, both(Stay)),
-        ("names move nothing", active, Truth { ..standby }, Failback::After(Duration::ZERO), both(Stay)),
+        ("it still listens", Truth { joined: false, ..STANDBY }, STANDBY, Failback::Never, both(Stay)),
+        ("there is an owner, however bad", Truth { better: true, ..STANDBY }, ACTIVE, AFTER, both(Stay)),
+        ("it is given it", STANDBY, TO_A, Failback::Never, both(Become(Active, Why::GivenBy(b())))),
+        (
+            "it is given to somebody else",
+            STANDBY,
+            Truth { heir: Some(C), ..TO_A },
+            Failback::Never,
+            both(Stay),
+        ),
+    ]);
+}
+
+#[test]
+fn an_owner() {
+    use Decision::{Become, Contested, Stay, Yield};
+    use Role::Standby;
+    agrees(vec![
+        ("an owner among equals", ACTIVE, STANDBY, AFTER, both(Stay)),
+        ("names move nothing", ACTIVE, Truth { ..STANDBY }, Failback::After(Duration::ZERO), both(Stay)),
         (
             "preference moves it after a while",
-            active,
-            Truth { preferred: true, ..standby },
-            after,
+            ACTIVE,
+            Truth { preferred: true, ..STANDBY },
+            AFTER,
             [Stay, Yield(B, Why::Preferred(b()))],
         ),
-        ("or never", active, Truth { preferred: true, ..standby }, never, both(Stay)),
+        ("or never", ACTIVE, Truth { preferred: true, ..STANDBY }, Failback::Never, both(Stay)),
         (
             "a better standing always does",
-            active,
-            Truth { better: true, ..standby },
-            never,
+            ACTIVE,
+            Truth { better: true, ..STANDBY },
+            Failback::Never,
             [Stay, Yield(B, Why::BetterOff(b()))],
         ),
         (
             "not if an operator moved it away",
-            active,
-            Truth { reluctant: true, better: true, preferred: true, ..standby },
-            after,
+            ACTIVE,
+            Truth { reluctant: true, better: true, preferred: true, ..STANDBY },
+            AFTER,
             both(Stay),
         ),
         (
             "it must not hold it",
-            Truth { eligible: false, ..active },
-            standby,
-            never,
+            Truth { eligible: false, ..ACTIVE },
+            STANDBY,
+            Failback::Never,
             both(Yield(B, Why::NotEligible)),
         ),
         (
             "nor can the other one",
-            Truth { eligible: false, ..active },
-            Truth { eligible: false, ..standby },
-            never,
+            Truth { eligible: false, ..ACTIVE },
+            Truth { eligible: false, ..STANDBY },
+            Failback::Never,
             both(Become(Standby, Why::NotEligible)),
         ),
         (
             "it is to end",
-            Truth { resigning: true, ..active },
-            standby,
-            never,
+            Truth { resigning: true, ..ACTIVE },
+            STANDBY,
+            Failback::Never,
             both(Yield(B, Why::Asked(b()))),
         ),
         (
             "it is to end, and nobody can take it",
-            Truth { resigning: true, ..active },
-            Truth { resigning: true, ..standby },
-            never,
+            Truth { resigning: true, ..ACTIVE },
+            Truth { resigning: true, ..STANDBY },
+            Failback::Never,
             both(Stay),
         ),
-        ("two owners, it comes first", active, active, never, both(Contested)),
+        ("two owners, it comes first", ACTIVE, ACTIVE, Failback::Never, both(Contested)),
         (
             "two owners, the other one is preferred",
-            active,
-            Truth { preferred: true, ..active },
-            never,
+            ACTIVE,
+            Truth { preferred: true, ..ACTIVE },
+            Failback::Never,
             both(Become(Standby, Why::OtherOwner(b()))),
         ),
-        ("it gives, and is not answered", to_b, standby, never, [Stay, Become(Active, Why::NotTaken(b()))]),
-        ("it gives, and that is taken", to_b, active, never, both(Become(Standby, Why::TakenBy(b())))),
+    ]);
+}
+
+#[test]
+fn a_giver_and_a_candidate() {
+    use Decision::{Become, Stay};
+    use Role::{Active, Standby};
+    agrees(vec![
+        (
+            "it gives, and is not answered",
+            TO_B,
+            STANDBY,
+            Failback::Never,
+            [Stay, Become(Active, Why::NotTaken(b()))],
+        ),
+        (
+            "it gives, and that is taken",
+            TO_B,
+            ACTIVE,
+            Failback::Never,
+            both(Become(Standby, Why::TakenBy(b()))),
+        ),
         (
             "it gives, and the heir falls ill",
-            to_b,
-            Truth { eligible: false, ..standby },
-            never,
+            TO_B,
+            Truth { eligible: false, ..STANDBY },
+            Failback::Never,
             both(Become(Active, Why::NotTaken(b()))),
         ),
         (
             "and it must not keep it",
-            Truth { eligible: false, ..to_b },
-            Truth { eligible: false, ..standby },
-            never,
+            Truth { eligible: false, ..TO_B },
+            Truth { eligible: false, ..STANDBY },
+            Failback::Never,
             both(Become(Standby, Why::NotTaken(b()))),
         ),
         (
             "two candidates, it comes first",
-            is(Candidate),
-            is(Candidate),
-            never,
+            CANDIDATE,
+            CANDIDATE,
+            Failback::Never,
             both(Become(Active, Why::Elected)),
         ),
         (
             "two candidates, the other one does",
-            is(Candidate),
-            Truth { better: true, ..is(Candidate) },
-            never,
+            CANDIDATE,
+            Truth { better: true, ..CANDIDATE },
+            Failback::Never,
             both(Become(Standby, Why::OtherCandidate(b()))),
         ),
         (
             "a candidate meets an owner",
-            is(Candidate),
-            active,
-            never,
+            CANDIDATE,
+            ACTIVE,
+            Failback::Never,
             both(Become(Standby, Why::OtherOwner(b()))),
         ),
         (
             "a candidate falls ill",
-            Truth { eligible: false, ..is(Candidate) },
-            standby,
-            never,
+            Truth { eligible: false, ..CANDIDATE },
+            STANDBY,
+            Failback::Never,
             both(Become(Standby, Why::NotEligible)),
         ),
-    ];
-    for (what, me, other, failback, expected) in table {
-        assert_eq!(does(me, other, failback), expected, "{what}");
-    }
+    ]);
 }
 
 #[test]
