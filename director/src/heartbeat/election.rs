@@ -7,7 +7,9 @@
 //! - A group without an owner is taken by the best of those that hear each other.
 //! - *Better* is, in this order: eligible, not reluctant, more witnesses reached, more services with a live real server, the higher
 //!   score of tracked commands, (with `failback: false`) the owner, the greater preference, the name that sorts first.
-//! - What an owner gives a group away for must have lasted: `settle` for a better standing, `failback`'s delay for a preference.
+//! - What an owner gives a group away for must have lasted: `settle` for a better standing, `failback`'s delay for a preference. A
+//!   name moves nothing. Nor does a preference, while a director is reluctant: an operator had the group moved away from it.
+//! - What one director has just given to another one is not taken by a third one that has not heard of the new owner yet.
 //! - Two owners that hear each other: the better one stays and announces again. If one of them does not hear the other, that one stays,
 //!   for it cannot be told.
 //! - With a quorum, a candidate becomes active when enough directors promise to have no other owner for a while, and is active no longer
@@ -40,7 +42,7 @@ pub struct Contender<'a> {
     pub standing: Standing,
     /// What the configuration says of it.
     pub preference: u16,
-    /// Whom it yields to.
+    /// Whom it yields to; of a standby, whom it has just yielded to.
     pub heir: Option<Key>,
     /// It does not hear us, and has had the time to.
     pub deaf: bool,
@@ -65,8 +67,6 @@ pub struct View<'a> {
     pub since: Moment,
     /// Who is better than this owner, and since when.
     pub rival: Option<(Key, Moment)>,
-    /// Who has taken the group from another director just now, though its own word of that may not have come yet.
-    pub given: Option<Key>,
     /// Whom the group shall go to for the sake of balance.
     pub shed: Option<Key>,
     /// It is about to end, or an operator has it stay standby: it gives away what it holds, if somebody takes it.
@@ -214,7 +214,9 @@ fn standby(view: &View) -> Decision {
     if !view.joined || !view.me.eligible || view.others.iter().any(|other| other.role == Role::Active) {
         return Decision::Stay;
     }
-    if view.others.iter().any(|other| view.given == Some(other.key) && other.eligible) {
+    // Somebody has it already, though its own word of that has not come yet.
+    let given = |heir: Key| view.others.iter().any(|other| other.key == heir && other.eligible);
+    if view.others.iter().any(|giver| giver.role == Role::Standby && giver.heir.is_some_and(given)) {
         return Decision::Stay;
     }
     let mut givers = view.others.iter().filter(|other| other.role == Role::Yielding);
@@ -358,3 +360,6 @@ fn merit_for_orphan<'a>(contender: &Contender<'a>, spread: bool) -> (Worth, u16,
 fn merit_of_name<'a>(contender: &Contender<'a>) -> Tie<'a> {
     (contender.preference, Reverse(contender.name))
 }
+
+#[cfg(test)]
+mod tests;

@@ -25,7 +25,7 @@ pub enum Lease {
 }
 
 /// See the module.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Machine {
     node: Node,
     sessions: Sessions,
@@ -190,10 +190,14 @@ impl Machine {
         if !matches!(group.role, Role::Active | Role::Yielding) {
             return Lease::Never;
         }
+        let heard = self.sent + self.node.settings.dead_after;
+        if now > heard {
+            // It has slept, and does not know it yet: nobody seems to be alive.
+            return Lease::Until(heard);
+        }
         if self.node.settings.votes <= 1 && self.node.alive(now).next().is_none() {
             return Lease::Forever;
         }
-        let heard = self.sent + self.node.settings.dead_after;
         match (group.role, self.node.backing(now, group)) {
             (_, Backing::Until(end)) => Lease::Until(end.min(heard)),
             (Role::Active, Backing::TooFew { .. }) => Lease::Never,

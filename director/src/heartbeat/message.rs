@@ -101,7 +101,7 @@ pub struct GroupBeat {
     pub preference: u16,
     /// Whom it would have as owner, and of which term; with a quorum, it promises to have no other for a while.
     pub vote: Option<(Key, u64)>,
-    /// Who shall have the group after it; only of one that is [`Role::Yielding`].
+    /// Who shall have the group after it, of one that is [`Role::Yielding`]; and for a while after that, who has taken it.
     pub heir: Option<Key>,
 }
 

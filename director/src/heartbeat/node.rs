@@ -6,8 +6,14 @@ use std::time::Duration;
 use super::election::{self, Contender, Decision, Why};
 use super::message::{Beat, GroupBeat, Key, Role};
 use super::moment::Moment;
-use super::settings::{GroupSettings, Peer, Settings};
+use super::settings::{GroupSettings, Settings};
 use super::spread;
+
+mod other;
+mod refusal;
+
+pub(super) use other::Other;
+pub use refusal::Refusal;
 
 /// What this machine is like, as far as it matters to who holds what.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -44,40 +50,6 @@ pub struct Moved {
     pub why: Why,
 }
 
-/// Why an operator's word cannot be followed.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Refusal {
-    /// No such group.
-    #[error("there is no group `{0}`; there are: {1}")]
-    NoGroup(String, String),
-    /// No such director.
-    #[error("there is no director `{0}` that is alive")]
-    NoDirector(String),
-    /// Another one holds it.
-    #[error("this director does not hold `{0}`: {1}")]
-    NotOwner(String, String),
-    /// Nobody could take it.
-    #[error("no other director can take `{0}`: {1}")]
-    NoHeir(String, String),
-}
-
-/// What is known of another director.
-#[derive(Clone, Debug)]
-pub(super) struct Other {
-    pub(super) peer: Peer,
-    /// Its run.
-    run: u64,
-    /// When its newest message came; none: it is not to be counted on.
-    pub(super) heard: Option<Moment>,
-    /// Since when it is alive without a break.
-    pub(super) since: Moment,
-    /// When a message of it last said that it hears us.
-    hears_us: Option<Moment>,
-    /// When we sent the newest message that it says it has heard.
-    pub(super) acked: Option<Moment>,
-    pub(super) beat: Beat,
-}
-
 /// What this director is for a group.
 #[derive(Clone, Debug)]
 pub(super) struct Group {
@@ -90,8 +62,6 @@ pub(super) struct Group {
     pub(super) reluctant: bool,
     /// Another owner was heard: what clients' caches say is uncertain.
     contested: bool,
-    /// Whom another director gave it to, and when we heard that it is done.
-    pub(super) given: Option<(Key, Moment)>,
     rival: Option<Rival>,
     pub(super) vote: Option<Vote>,
     pub(super) facts: GroupFacts,
@@ -231,9 +201,6 @@ impl Node {
         for group in &mut self.groups {
             let key = group.settings.key;
             group.contested |= group.role == Role::Active && other.has_let_go(key, &before);
-            if let Some(heir) = other.has_given(key, &before) {
-                group.given = Some((heir, now));
-            }
         }
     }
 
@@ -382,6 +349,7 @@ impl Node {
 
     /// What it says of itself, but for what `machine` adds.
     pub fn beat(&self, now: Moment) -> Beat {
+        let dead_after = self.settings.dead_after;
         let groups = (0..self.groups.len()).map(|i| {
             let group = &self.groups[i];
             GroupBeat {
@@ -393,7 +361,9 @@ impl Node {
                 standing: self.standing(group),
                 preference: group.settings.preference,
                 vote: group.vote.filter(|vote| vote.until > now).map(|vote| (vote.to, vote.term)),
-                heir: group.heir.filter(|_| group.role == Role::Yielding),
+                heir: group
+                    .heir
+                    .filter(|_| group.role == Role::Yielding || now.since(group.since) < dead_after),
             }
         });
         Beat { leaving: self.gone, held: self.held, groups: groups.collect(), ..Beat::default() }
@@ -478,55 +448,6 @@ impl Node {
     }
 }
 
-impl Other {
-    fn new(peer: &Peer, now: Moment) -> Other {
-        Other {
-            peer: peer.clone(),
-            run: 0,
-            heard: None,
-            since: now,
-            hears_us: None,
-            acked: None,
-            beat: Beat::default(),
-        }
-    }
-
-    pub(super) fn is_alive(&self, now: Moment, dead_after: Duration) -> bool {
-        !self.beat.leaving && self.was_heard(now, dead_after)
-    }
-
-    fn was_heard(&self, now: Moment, dead_after: Duration) -> bool {
-        self.heard.is_some_and(|heard| now.since(heard) <= dead_after)
-    }
-
-    /// It has had the time to hear us, and does not.
-    pub(super) fn is_deaf(&self, now: Moment, dead_after: Duration) -> bool {
-        now.since(self.hears_us.unwrap_or(self.since)) > dead_after
-    }
-
-    /// Whether it held a group, or may have, after it said `before`, and does not any more. Perhaps without a message in which it
-    /// did while we held it, too: it let go as soon as it heard of us.
-    fn has_let_go(&self, group: Key, before: &Beat) -> bool {
-        let known = before.groups.iter().find(|beat| beat.group == group);
-        let held = |beat: &GroupBeat| match known {
-            Some(known) => known.role == Role::Active || known.term != beat.term,
-            None => beat.term != 0,
-        };
-        self.of(group).is_some_and(|beat| beat.role != Role::Active && held(beat))
-    }
-
-    /// Whom it has given a group to since it said `before`.
-    fn has_given(&self, group: Key, before: &Beat) -> Option<Key> {
-        let known = before.groups.iter().find(|beat| beat.group == group)?;
-        let given = known.role == Role::Yielding && self.of(group)?.role == Role::Standby;
-        known.heir.filter(|_| given)
-    }
-
-    pub(super) fn of(&self, group: Key) -> Option<&GroupBeat> {
-        self.beat.groups.iter().find(|beat| beat.group == group)
-    }
-}
-
 impl Group {
     fn new(settings: &GroupSettings, now: Moment) -> Group {
         Group {
@@ -538,7 +459,6 @@ impl Group {
             heir: None,
             reluctant: false,
             contested: false,
-            given: None,
             rival: None,
             vote: None,
             facts: GroupFacts::default(),
@@ -560,7 +480,8 @@ impl Group {
             self.announce += 1;
             self.reluctant = false;
         }
-        if role != Role::Yielding {
+        // Others may hear of the new owner later than of this.
+        if role != Role::Yielding && !matches!(why, Why::TakenBy(_)) {
             self.heir = None;
         }
         (self.role, self.term, self.since, self.why) = (role, term, now, Some(why));

@@ -59,10 +59,6 @@ impl Node {
             since: group.since,
             rival: group.rival(),
             shed,
-            given: group
-                .given
-                .filter(|(_, done)| now.since(*done) < self.settings.dead_after)
-                .map(|(heir, _)| heir),
             resigning: self.resigns(),
             rules: Rules {
                 failback: group.settings.failback,

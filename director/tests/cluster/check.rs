@@ -23,6 +23,8 @@ pub struct Watch {
     failure: Option<String>,
     /// No role may change.
     pub quiet: bool,
+    /// Messages that each director sent while it was quiet.
+    beats: Vec<u64>,
     /// This group has a holder at every moment.
     pub held: Option<usize>,
     /// Since when nothing is wrong; none: something is.
@@ -47,7 +49,7 @@ struct OfGroup {
     /// When it last ceased to be active, in this run, and knew that it was until then.
     let_go: Option<Real>,
     /// Whether an operator had it give the group away.
-    pub reluctant: bool,
+    reluctant: bool,
 }
 
 impl Watch {
@@ -63,6 +65,7 @@ impl Watch {
             contest: (plan.heartbeat.interval * 106 / 100 + plan.delay) * 4,
             failure: None,
             quiet: false,
+            beats: vec![0; count],
             held: None,
             well: None,
             accepted: vec![vec![None; count]; count],
@@ -97,7 +100,6 @@ impl Watch {
     /// A director has taken a message, as it came.
     pub fn heard(
         &mut self,
-        now: Real,
         host: usize,
         this: &Host,
         message: &Message,
@@ -120,7 +122,6 @@ impl Watch {
                 this.name, message.incarnation, message.from, this.name
             ));
         }
-        let _ = now;
         if let Body::Beat(beat) = &message.body {
             for (group, of) in self.groups.iter().zip(&mut self.of[host]) {
                 let key = Key::of(group);
@@ -135,6 +136,7 @@ impl Watch {
         if number != message.sequence {
             self.fail(format!("{} numbers message {number} as {}", this.name, message.sequence));
         }
+        self.beats[host] += u64::from(self.quiet);
         let slept = this.sent.replace(own).map(|sent| own.since(sent));
         let Body::Beat(beat) = &message.body else { return };
         let claims = beat.groups.iter().any(|group| group.role != Role::Standby);
@@ -146,13 +148,30 @@ impl Watch {
         }
     }
 
+    /// The most messages that a director sent while it was quiet.
+    pub fn most_sent(&self) -> Option<u64> {
+        self.beats.iter().copied().max()
+    }
+
+    /// A director has renewed its leases.
+    pub fn renewed(&mut self, now: Real, host: usize, this: &Host) {
+        let slept = this.sent.map(|sent| this.clock.at(now).since(sent));
+        let holds = |i: usize| this.holds(i, Role::Active, now) || this.holds(i, Role::Yielding, now);
+        if slept > Some(self.dead_after) && (0..self.groups.len()).any(holds) {
+            self.fail(format!(
+                "asleep: {} renews its leases, and has not sent anything for {slept:?}",
+                self.names[host]
+            ));
+        }
+    }
+
     /// A director has something to announce.
     pub fn announced(&mut self, now: Real, host: usize, group: usize) {
         self.of[host][group].announced = Some(now);
     }
 
     /// A role changed.
-    pub fn moved(&mut self, now: Real, host: usize, this: &Host, moved: &Moved) {
+    pub fn moved(&mut self, now: Real, host: usize, moved: &Moved) {
         let Some(group) = self.groups.iter().position(|name| *name == moved.group) else { return };
         let name = &self.names[host];
         if self.quiet {
@@ -182,7 +201,6 @@ impl Watch {
         if moved.from == Role::Active && moved.to == Role::Standby && !matches!(moved.why, Why::Slept(_)) {
             of.let_go = Some(now);
         }
-        let _ = this;
     }
 
     /// A director has done what there was to do.

@@ -41,6 +41,8 @@ pub enum Stage {
     Waiting,
     /// After it had received messages and before it decided.
     Deciding,
+    /// After it had sent messages and before it renewed its leases.
+    Renewing,
 }
 
 /// See the module.
@@ -57,8 +59,8 @@ pub struct Host {
     pub paused: Option<Stage>,
     /// Which of its pauses it is in.
     pub pauses: u64,
-    /// A pause that catches it at its next decision.
-    pub trip: Option<Duration>,
+    /// A pause that catches it there, next time.
+    pub trip: Option<(Stage, Duration)>,
     pub inbox: Vec<VecDeque<Rc<Message>>>,
     /// Which of its wake-ups is the next one.
     pub wake: u64,

@@ -9,6 +9,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 mod check;
+mod explore;
 mod host;
 mod plan;
 mod random;

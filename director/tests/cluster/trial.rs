@@ -54,7 +54,7 @@ fn trouble(world: &mut World) {
     };
     match world.random.below(18) {
         0 | 1 => world.pause(host, span, Stage::Waiting),
-        2 => world.hosts[host].trip = Some(span),
+        2 => world.hosts[host].trip = Some((world.random.pick(&[Stage::Deciding, Stage::Renewing]), span)),
         3 => {
             let power = world.random.percent(50);
             world.kill(host, power, Some(span));
@@ -208,6 +208,12 @@ fn calm(world: &mut World) -> Result<(), String> {
     world.watch.quiet = true;
     world.run(quiet)?;
     world.watch.quiet = false;
+    let beats = (quiet.as_nanos() * 106 / 100 / interval.as_nanos()) as u64 + 2;
+    if let Some(sent) = world.watch.most_sent().filter(|sent| *sent > beats) {
+        return Err(format!(
+            "noise: a director has sent {sent} messages in {quiet:?}, and {beats} are enough"
+        ));
+    }
     if world.plan.even() && !world.watch.reluctant() {
         let load = |host: usize| owners.iter().filter(|owner| **owner == host).count();
         let loads: Vec<usize> = (0..world.hosts.len()).map(load).collect();
@@ -249,6 +255,7 @@ fn hand_over(world: &mut World) -> Result<(), String> {
     world.note(owner, &[moved]);
     world.step(owner);
     let hop = world.plan.delay + Duration::from_millis(1);
+    let most = world.plan.services.iter().copied().max().unwrap_or_default();
     // The heir learns it; with a quorum it asks, and is answered; the owner learns it.
     let hops = if world.plan.majority() { 8 } else { 4 };
     let end = world.now + (hop * hops).as_nanos() as Real;
@@ -258,6 +265,8 @@ fn hand_over(world: &mut World) -> Result<(), String> {
             world.watch.held = None;
             return match world.hosts[heir].role(group) {
                 Some(Role::Active) => Ok(()),
+                // The one that was named is not the one that is best off, and `settle` is short.
+                Some(_) if world.plan.services[heir] < most => Ok(()),
                 role => Err(format!("handover: {to} is {role:?} of {name} after it was given that")),
             };
         }

@@ -177,8 +177,10 @@ impl World {
         self.hosts[host].pauses += 1;
         if let Some(stage) = self.hosts[host].paused.take() {
             self.tell(|world| format!("{} runs again", world.hosts[host].name));
-            if stage == Stage::Deciding {
-                self.decide(host);
+            match stage {
+                Stage::Waiting => {}
+                Stage::Deciding => self.decide(host),
+                Stage::Renewing => self.renew(host),
             }
             self.step(host);
         }
@@ -239,9 +241,20 @@ impl World {
                 self.receive(host, link, &message);
             }
         }
-        match self.hosts[host].trip.take() {
-            Some(span) => self.pause(host, span, Stage::Deciding),
-            None => self.decide(host),
+        if !self.trips(host, Stage::Deciding) {
+            self.decide(host);
+        }
+    }
+
+    /// Whether a pause catches a director here.
+    fn trips(&mut self, host: usize, stage: Stage) -> bool {
+        match self.hosts[host].trip {
+            Some((at, span)) if at == stage => {
+                self.hosts[host].trip = None;
+                self.pause(host, span, stage);
+                true
+            }
+            _ => false,
         }
     }
 
@@ -251,7 +264,7 @@ impl World {
         let accepted = this.shadow.accept(own, link, message);
         let Some(machine) = &mut this.machine else { return };
         let _ = machine.receive(own, link, message);
-        self.watch.heard(self.now, host, this, message, accepted);
+        self.watch.heard(host, this, message, accepted);
     }
 
     fn decide(&mut self, host: usize) {
@@ -262,7 +275,14 @@ impl World {
         for message in turn.send {
             self.send(host, message);
         }
+        if !self.trips(host, Stage::Renewing) {
+            self.renew(host);
+        }
+    }
+
+    fn renew(&mut self, host: usize) {
         self.show(host);
+        let own = self.hosts[host].clock.at(self.now);
         let this = &mut self.hosts[host];
         let Some(machine) = &mut this.machine else { return };
         if this.leaves.is_some_and(|end| machine.node().may_end(own) || self.now >= end) {
@@ -287,6 +307,7 @@ impl World {
             }
             (shown.role, shown.announce, shown.lease) = (role, announce, machine.lease(own, i));
         }
+        self.watch.renewed(self.now, host, this);
     }
 
     fn say_goodbye(&mut self, host: usize) {
@@ -359,7 +380,7 @@ impl World {
             self.tell(|world| {
                 format!("{} {group}: {from:?} -> {to:?}, term {term}: {why}", world.hosts[host].name)
             });
-            self.watch.moved(self.now, host, &self.hosts[host], moved);
+            self.watch.moved(self.now, host, moved);
         }
     }
 
