@@ -217,7 +217,12 @@ impl Director {
         let (wanted, wanted_receiver) = watch::channel(Arc::new(nothing));
         let (setups, setups_receiver) = watch::channel(Arc::new(setup));
         let (shared, shared_receiver) = watch::channel(Arc::default());
-        let inputs = Inputs { wanted: wanted_receiver, setups: setups_receiver, shared: shared_receiver };
+        let inputs = Inputs {
+            may: Arc::new(|_| true),
+            wanted: wanted_receiver,
+            setups: setups_receiver,
+            shared: shared_receiver,
+        };
         let takeover = takeover::start(inputs, namespace.entrance()).expect("it starts");
         Self { wanted, setups, shared, takeover }
     }

@@ -208,6 +208,7 @@ impl Thread {
         self.show_roles();
         loop {
             let moved = self.machine.awake(now());
+            self.revoke(&moved);
             self.hand_on(moved);
             self.receive();
             if self.obey().is_err() {
@@ -249,13 +250,14 @@ impl Thread {
             let late = u64::try_from(now.since(due).as_micros()).unwrap_or(MOST_LATE);
             self.late.saturating_record(late.max(1));
         }
-        // Roles first: what was lost must not be answered for, what was gained is taken by another thread meanwhile.
-        self.hand_on(turn.moved);
+        // In this order: what was lost is answered for no more; others are told; leases count from that; then VIPs are taken, which
+        // are only announced with a lease.
+        self.revoke(&turn.moved);
         for message in turn.send {
             self.send(message);
         }
-        // Only then: a lease counts from a message that is on its way.
         self.renew_leases();
+        self.hand_on(turn.moved);
         if self.leaving.is_some() && self.machine.node().may_end(now) {
             self.leaving.take().map(|waits| waits.send(()));
         }
@@ -279,17 +281,20 @@ impl Thread {
         if moved.is_empty() && !self.machine.announces() {
             return;
         }
+        self.show_roles();
+        for moved in moved {
+            let _ = self.outlets.news.try_send(News::Moved(moved));
+        }
+        self.next_report = now();
+    }
+
+    fn revoke(&self, moved: &[Moved]) {
         let lost = moved.iter().filter(|moved| matches!(moved.to, Role::Standby | Role::Candidate));
         for moved in lost {
             if let Some(i) = self.machine.groups().position(|name| *name == moved.group) {
                 (self.outlets.lease)(i, Lease::Never);
             }
         }
-        self.show_roles();
-        for moved in moved {
-            let _ = self.outlets.news.try_send(News::Moved(moved));
-        }
-        self.next_report = now();
     }
 
     fn show_roles(&mut self) {

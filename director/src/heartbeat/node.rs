@@ -65,6 +65,11 @@ pub(super) struct Group {
     rival: Option<Rival>,
     pub(super) vote: Option<Vote>,
     pub(super) facts: GroupFacts,
+    /// Whether it may hold it, and since when it may again, where it could not before.
+    pub(super) able: bool,
+    pub(super) recovered: Option<Moment>,
+    /// An owner was heard since it began to listen: there is none to be waited for.
+    pub(super) knows_owner: bool,
     /// Raised whenever the VIPs are to be announced anew.
     pub(super) announce: u64,
 }
@@ -100,6 +105,8 @@ pub struct Node {
     witnesses: Option<u8>,
     /// Until when it only listens, unless it has heard everybody.
     listens_until: Moment,
+    /// It has heard everybody since it began to listen.
+    heard_all: bool,
     /// Before that it promises nothing: it does not know what it promised in an earlier run.
     votes_from: Moment,
     next_round: Moment,
@@ -115,6 +122,7 @@ impl Node {
         Node {
             woke: now,
             listens_until: now + settings.initial_wait,
+            heard_all: false,
             votes_from: now + settings.dead_after,
             next_round: now + settings.balance.map_or(Duration::ZERO, |balance| balance.mature),
             settings,
@@ -219,6 +227,8 @@ impl Node {
         }
         self.woke = now;
         self.listens_until = now + self.settings.dead_after;
+        self.heard_all = false;
+        self.groups.iter_mut().for_each(|group| group.knows_owner = false);
         let held = self.groups.iter_mut().filter(|group| group.role != Role::Standby);
         held.map(|group| {
             let term = group.term;
@@ -230,10 +240,17 @@ impl Node {
     /// Decides about every group; what changed.
     pub fn turn(&mut self, now: Moment) -> Vec<Moved> {
         let mut moved = Vec::new();
+        self.heard_all |= self.hears_all(now);
         let shed = self.shed(now);
         for i in 0..self.groups.len() {
             let group_shed = shed.and_then(|(group, heir)| (group == i).then_some(heir));
             self.note_rival(now, i);
+            let able = self.eligible(now, i);
+            if able && !self.groups[i].able {
+                self.groups[i].recovered = Some(now);
+            }
+            self.groups[i].able = able;
+            self.groups[i].knows_owner |= self.owner(now, i).is_some();
             let decision = election::decide(&self.view(now, i, group_shed));
             moved.extend(self.follow(now, i, decision));
             self.vote(now, i);
@@ -384,6 +401,10 @@ impl Node {
         self.witnesses
     }
 
+    pub(super) fn heard_all(&self) -> bool {
+        self.heard_all
+    }
+
     pub(super) fn listens_until(&self) -> Moment {
         self.listens_until
     }
@@ -462,6 +483,9 @@ impl Group {
             rival: None,
             vote: None,
             facts: GroupFacts::default(),
+            able: true,
+            recovered: None,
+            knows_owner: false,
             announce: 0,
         }
     }

@@ -54,7 +54,7 @@ impl Node {
             me,
             others: others.collect(),
             joined: self.joined(now)
-                && (now >= self.listens_until() || self.all_eligible(group.settings.key)),
+                && (self.has_listened(now, group) || self.all_eligible(group.settings.key)),
             backing: self.backing(now, group),
             since: group.since,
             rival: group.rival(),
@@ -76,11 +76,21 @@ impl Node {
 
     /// Whether it has listened for long enough, and knows its own machine.
     pub(super) fn joined(&self, now: Moment) -> bool {
+        self.witnesses().is_some() && (now >= self.listens_until() || self.heard_all() || self.hears_all(now))
+    }
+
+    /// Whether it hears everybody, and everybody hears it.
+    pub(super) fn hears_all(&self, now: Moment) -> bool {
         // What waited in the sockets while it did not run is old: only who has heard it since then is known.
         let fresh = |other: &Other| other.acked.is_some_and(|sent| sent >= self.woke());
-        let heard_all =
-            || self.others.iter().all(|other| other.is_alive(now, self.settings.dead_after) && fresh(other));
-        self.witnesses().is_some() && (now >= self.listens_until() || heard_all())
+        self.others.iter().all(|other| other.is_alive(now, self.settings.dead_after) && fresh(other))
+    }
+
+    /// Whether whoever holds a group would have been heard by now. A cable that is plugged in again makes this director eligible
+    /// before it brings the first message.
+    fn has_listened(&self, now: Moment, group: &Group) -> bool {
+        let recovers = group.recovered.is_some_and(|since| now.since(since) < self.settings.initial_wait);
+        (now >= self.listens_until() || group.knows_owner) && !recovers
     }
 
     /// Whether all others say that they may hold a group: then all that start together see the same contenders.

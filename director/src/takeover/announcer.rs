@@ -11,7 +11,7 @@ use super::netlink::Kernel;
 use super::observed::Observed;
 use super::plan::device_of;
 use super::rounds::{Rounds, Target, Tours};
-use super::{Setup, sysctl};
+use super::{May, Setup, sysctl};
 use crate::heartbeat::message::Neighbour;
 use crate::model::Vip;
 use crate::model::heartbeat::Group;
@@ -20,6 +20,8 @@ use crate::neighbours::wire::{self, is_unicast};
 
 /// What is announced when, and the socket for it.
 pub struct Announcer {
+    /// Whether a VIP may be announced at this moment.
+    may: Arc<May>,
     sender: Sender,
     rounds: Rounds,
     tours: Tours,
@@ -36,11 +38,11 @@ impl Announcer {
     ///
     /// # Errors
     /// There is no packet socket to be had.
-    pub fn open() -> Result<Announcer> {
+    pub fn open(may: Arc<May>) -> Result<Announcer> {
         let sender = Sender::open().context("cannot open a packet socket")?;
         let (rounds, tours) = (Rounds::default(), Tours::default());
         let (named, routers) = (BTreeMap::new(), BTreeMap::new());
-        Ok(Announcer { sender, rounds, tours, named, routers, shared: Arc::default() })
+        Ok(Announcer { may, sender, rounds, tours, named, routers, shared: Arc::default() })
     }
 
     /// Notes whom peers know.
@@ -53,6 +55,9 @@ impl Announcer {
     pub fn announce(&mut self, observed: &Observed, index: u32, vip: &Vip, to: Option<Neighbour>) -> bool {
         let Some(link) = observed.link(index) else { return false };
         let Some(mac) = link.mac else { return false };
+        if !(self.may)(vip.address) {
+            return false;
+        }
         let sent = match vip.address {
             IpAddr::V4(address) => {
                 let to = to.map_or(wire::BROADCAST, |to| to.mac);

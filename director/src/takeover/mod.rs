@@ -76,9 +76,15 @@ pub struct Want {
     pub announce: u64,
 }
 
+/// Whether a VIP may be announced at this moment.
+pub type May = dyn Fn(IpAddr) -> bool + Send + Sync;
+
 /// What the thread is told. Senders of [`watch`] never wait for it. Without a sender, what was told last stays in
 /// force.
 pub struct Inputs {
+    /// Whether a VIP may be announced at this moment. It is asked before each frame: a process that was stopped goes on where it
+    /// was, and what it was about to say may be wrong by then.
+    pub may: Arc<May>,
     /// What is wanted.
     pub wanted: watch::Receiver<Arc<Wanted>>,
     /// The configuration, at the start and after each reload.
@@ -162,9 +168,10 @@ pub fn start(inputs: Inputs, prepare: impl FnOnce() -> Result<()> + Send + 'stat
     let body = move || {
         let mut inputs = inputs;
         let setup = inputs.setups.borrow_and_update().clone();
+        let may = Arc::clone(&inputs.may);
         let opened = prepare().and_then(|()| {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-            let taker = runtime.block_on(async { Taker::open(setup, journal) })?;
+            let taker = runtime.block_on(async { Taker::open(setup, may, journal) })?;
             Ok((runtime, taker))
         });
         match opened {

@@ -17,7 +17,7 @@ use super::observed::Observed;
 use super::patience::Patience;
 use super::plan::{Action, by_address, device_of, macvlan, obstacle, plan};
 use super::report::{GroupReport, Report, Taken};
-use super::{Setup, Wanted, sysctl};
+use super::{May, Setup, Wanted, sysctl};
 use crate::model::Vip;
 use crate::model::heartbeat::Group;
 use crate::neighbours::netlink::Channel;
@@ -77,10 +77,10 @@ impl Taker {
     ///
     /// # Errors
     /// The kernel cannot be asked, or there is no socket to be had.
-    pub fn open(setup: Arc<Setup>, journal: Journal) -> Result<Taker> {
+    pub fn open(setup: Arc<Setup>, may: Arc<May>, journal: Journal) -> Result<Taker> {
         let notifications =
             Channel::open(&NOTIFICATIONS).context("cannot subscribe to netlink notifications")?;
-        let (mut kernel, announcer) = (Kernel::open()?, Announcer::open()?);
+        let (mut kernel, announcer) = (Kernel::open()?, Announcer::open(may)?);
         let observed = kernel.observe()?;
         let wanted = Arc::new(Wanted { groups: BTreeMap::new(), told: Instant::now() });
         Ok(Taker {

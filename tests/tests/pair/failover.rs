@@ -30,16 +30,16 @@ fn watched(
     probers.into_iter().map(|(vip, prober)| Ok((vip, prober.stop()?))).collect()
 }
 
-fn cost_at_most(seen: &[(&str, Probes)], most: Duration) -> Result<()> {
+fn cost_at_most(pair: &Pair, seen: &[(&str, Probes)], most: Duration) -> Result<()> {
     for (vip, probes) in seen {
-        ensure!(probes.longest_gap() <= most, "{vip}: {probes}, more than {most:?}");
+        ensure!(probes.longest_gap() <= most, "{vip}: {probes}, more than {most:?}\n{}", pair.story());
     }
     Ok(())
 }
 
-fn cost_nothing(seen: &[(&str, Probes)]) -> Result<()> {
+fn cost_nothing(pair: &Pair, seen: &[(&str, Probes)]) -> Result<()> {
     for (vip, probes) in seen {
-        ensure!(probes.lost() == 0, "{vip}: {probes}");
+        ensure!(probes.lost() == 0, "{vip}: {probes}\n{}", pair.story());
     }
     Ok(())
 }
@@ -68,14 +68,14 @@ fn a_machine_that_dies_costs_its_dead_time() -> Result<()> {
         fault = Some(pair.lab().freeze_host("director1")?);
         wait_for_role(pair, 2, "active")
     })?;
-    cost_at_most(&seen, DEAD_AFTER + SLACK)?;
+    cost_at_most(&pair, &seen, DEAD_AFTER + SLACK)?;
     ensure!(seen.iter().all(|(_, probes)| probes.lost() > 0), "nothing died");
     // It wakes: it must let go before anything else, and nobody may notice.
     let seen = watched(&mut pair, |pair| {
         fault.take().context("no fault")?.heal()?;
         pair.await_owner(2, DEFAULT)
     })?;
-    cost_nothing(&seen)
+    cost_nothing(&pair, &seen)
 }
 
 #[test]
@@ -87,13 +87,13 @@ fn a_pulled_cable_costs_the_dead_time_and_without_failback_nothing_when_it_is_pl
         fault = Some(pair.lab().cut_cable("director1")?);
         wait_for_role(pair, 2, "active")
     })?;
-    cost_at_most(&seen, DEAD_AFTER + SLACK)?;
+    cost_at_most(&pair, &seen, DEAD_AFTER + SLACK)?;
     let seen = watched(&mut pair, |pair| {
         fault.take().context("no fault")?.heal()?;
         pair.await_steady()?;
         pair.await_owner(2, DEFAULT)
     })?;
-    cost_nothing(&seen)
+    cost_nothing(&pair, &seen)
 }
 
 #[test]
@@ -105,7 +105,7 @@ fn only_the_vips_cable_is_pulled_and_the_heartbeat_goes_on_by_the_other_link() -
         pair.await_owner(2, DEFAULT)
     })?;
     // It says itself that it cannot hold them: nobody waits for silence.
-    cost_at_most(&seen, SLACK)?;
+    cost_at_most(&pair, &seen, SLACK)?;
     let unable = pair.status(1).context("no status")?;
     let why = tests::pair::group_of(&unable, DEFAULT).context("no group")?["unable"].to_string();
     ensure!(why.contains("the link eth0 is down"), "{why}");
@@ -120,7 +120,7 @@ fn a_killed_daemon_costs_nothing_and_its_vips_move() -> Result<()> {
         pair.director(1).kill9();
         wait_for_role(pair, 2, "active")
     })?;
-    cost_nothing(&seen)?;
+    cost_nothing(&pair, &seen)?;
     let client = pair.lab().client();
     let mac = pair.lab().host("director2").mac("eth0")?;
     // The dead one's kernel still has the addresses; it must not answer for them, to anybody who asks anew.
@@ -150,7 +150,7 @@ fn sigterm_hands_over_first_and_costs_nothing() -> Result<()> {
         ensure!(pair.director(1).terminate()?.success(), "{}", pair.story());
         wait_for_role(pair, 2, "active")
     })?;
-    cost_nothing(&seen)?;
+    cost_nothing(&pair, &seen)?;
     let left = pair.lab().host("director1").run(&["ip", "-o", "address", "show", "dev", "eth0"])?;
     ensure!(!left.contains("192.0.2.10/") && !left.contains("2001:db8::10/"), "{left}");
     // A standby that restarts is noticed by nobody.
@@ -158,7 +158,7 @@ fn sigterm_hands_over_first_and_costs_nothing() -> Result<()> {
         pair.director(1).run()?;
         pair.await_steady()
     })?;
-    cost_nothing(&seen)?;
+    cost_nothing(&pair, &seen)?;
     pair.await_owner(2, DEFAULT)
 }
 
@@ -172,7 +172,7 @@ fn without_a_peer_sigterm_leaves_the_data_plane_and_the_vips() -> Result<()> {
         pair.lab().client().run(&["ip", "neigh", "flush", "all"])?;
         Ok(())
     })?;
-    cost_at_most(&seen, SLACK)?;
+    cost_at_most(&pair, &seen, SLACK)?;
     for vip in DIRECT_VIPS {
         pair.lab().client().run(&["ping", "-c1", "-W1", vip])?;
     }
@@ -203,7 +203,7 @@ fn an_owner_that_did_not_run_for_long_lets_go_before_it_does_anything() -> Resul
         pair.await_owner(2, DEFAULT)
     })?;
     // Flushing caches loses probes that are under way; the services by NAT are not flushed.
-    cost_nothing(&seen[2..])?;
+    cost_nothing(&pair, &seen[2..])?;
     let taken = taken.context("never taken")?;
     for vip in DIRECT_VIPS {
         let said = watch.of(vip.parse()?);
@@ -225,7 +225,7 @@ fn failback_takes_the_vips_back_after_its_delay_and_costs_nothing() -> Result<()
         pair.director(1).run()?;
         pair.await_owner(1, DEFAULT)
     })?;
-    cost_nothing(&seen)?;
+    cost_nothing(&pair, &seen)?;
     let story = pair.director(2).log();
     ensure!(story.contains("lb1 is preferred"), "{story}");
     Ok(())
@@ -254,7 +254,7 @@ fn three_directors_share_two_groups_and_the_dead_ones_goes_to_another() -> Resul
         });
         waited.with_context(|| pair.story())
     })?;
-    cost_nothing(&seen)?;
+    cost_nothing(&pair, &seen)?;
     pair.await_owner(2, "red")
 }
 

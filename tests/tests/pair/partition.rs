@@ -26,6 +26,9 @@ fn after_a_partition_one_lets_go_and_the_other_announces_again() -> Result<()> {
     pair.await_owner(1, DEFAULT)?;
     let fault = pair.lab().partition(&["director1"], &["director2"], Way::Both)?;
     both_hold(&pair)?;
+    for vip in DIRECT_VIPS {
+        pair.lab().client().run(&["ping", "-c1", "-W1", vip])?;
+    }
     let watch = ArpWatch::start(pair.lab().client())?;
     let probes = pair.probe(DIRECT_VIPS[0])?;
     let healed = std::time::Instant::now();

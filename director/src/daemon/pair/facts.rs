@@ -1,11 +1,13 @@
 //! What this machine knows of itself that matters to who holds what: links, witnesses, tracked commands, live services.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::TryStreamExt;
 use healthcheck::{Check, Limits, Probe, State, Target, Verdict, probe};
+use netlink_packet_route::link::LinkFlags;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
@@ -28,6 +30,8 @@ pub(super) struct Watched {
     track: Vec<Track>,
     /// The interfaces that a group needs, by group.
     interfaces: BTreeMap<String, Vec<String>>,
+    /// How often they are looked at.
+    look: Duration,
 }
 
 /// What one witness or tracked command shows; none before it is known.
@@ -36,6 +40,8 @@ struct Found {
     witnesses: BTreeMap<usize, bool>,
     /// Why a command fails, where it does.
     commands: BTreeMap<usize, Result<(), String>>,
+    /// Interfaces without a carrier.
+    cut: BTreeSet<String>,
 }
 
 impl Watched {
@@ -51,6 +57,7 @@ impl Watched {
         });
         Watched {
             interfaces: interfaces.collect(),
+            look: heartbeat.interval,
             ping: heartbeat.ping.clone(),
             ping_interval: heartbeat.ping_interval,
             track: heartbeat.track.clone(),
@@ -81,7 +88,9 @@ impl Watched {
         });
         let failed: Vec<String> = failed.collect();
         let group = |(name, interfaces): (&String, &Vec<String>)| {
-            let down = interfaces.iter().filter(|interface| links.get(*interface) != Some(&true));
+            let is_up =
+                |interface: &String| links.get(interface) == Some(&true) && !found.cut.contains(interface);
+            let down = interfaces.iter().filter(|interface| !is_up(interface));
             let unable: Vec<String> = down
                 .map(|interface| format!("the link {interface} is down"))
                 .chain(failed.iter().cloned())
@@ -117,6 +126,8 @@ pub(super) async fn gather(
         for (i, witness) in now.ping.iter().enumerate() {
             finding.spawn(ping(i, *witness, now.ping_interval, Arc::clone(&finder)));
         }
+        let interfaces = now.interfaces.values().flatten().cloned().collect();
+        finding.spawn(look_at_carriers(interfaces, now.look, Arc::clone(&finder)));
         for (i, track) in now.track.iter().enumerate() {
             finding.spawn(track_one(i, track.clone(), Arc::clone(&finder)));
         }
@@ -138,6 +149,32 @@ pub(super) async fn gather(
                 else => return,
             }
         }
+    }
+}
+
+/// Asks the kernel for carriers. It tells by itself when one is lost, but only once a second (linux/net/core/link_watch.c).
+async fn look_at_carriers(interfaces: BTreeSet<String>, every: Duration, found: Arc<watch::Sender<Found>>) {
+    let Ok((connection, netlink, _)) = rtnetlink::new_connection() else { return };
+    let mut connections = JoinSet::new();
+    connections.spawn(connection);
+    let mut ticks = tokio::time::interval(every);
+    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        let mut cut = BTreeSet::new();
+        for name in &interfaces {
+            let answer = netlink.link().get().match_name(name.clone()).execute().try_next().await;
+            // One that is not there is told of otherwise.
+            let Ok(Some(link)) = answer else { continue };
+            if !link.header.flags.contains(LinkFlags::LowerUp) {
+                cut.insert(name.clone());
+            }
+        }
+        found.send_if_modified(|found| {
+            let differs = found.cut != cut;
+            found.cut = cut;
+            differs
+        });
     }
 }
 
@@ -190,6 +227,7 @@ mod tests {
                 ("blue".to_owned(), vec!["eth0".to_owned()]),
                 ("red".to_owned(), vec!["eth1".to_owned()]),
             ]),
+            look: Duration::from_millis(100),
         }
     }
 
@@ -219,6 +257,9 @@ mod tests {
             facts.groups.into_iter().map(|(_, facts)| facts.unable).collect::<Vec<_>>()
         };
         assert_eq!(unable(true), [None, Some("the link eth1 is down".to_owned())]);
+        let cut = Found { cut: BTreeSet::from(["eth0".to_owned()]), ..found(true, true, true) };
+        let facts = watched().facts(&cut, &links, &BTreeMap::new());
+        assert_eq!(facts.groups[0].1.unable.as_deref(), Some("the link eth0 is down"));
         let both = "the link eth1 is down; must fails: exit status 1";
         assert_eq!(unable(false), [Some("must fails: exit status 1".to_owned()), Some(both.to_owned())]);
     }

@@ -6,6 +6,7 @@ mod follow;
 mod view;
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -17,7 +18,7 @@ use super::events::Events;
 use super::worker::Worker;
 use crate::config::{self, Loaded};
 use crate::dataplane::{self, GuardedGroup, Leases};
-use crate::heartbeat::driver::{Command, Driver, Outlets, Setup};
+use crate::heartbeat::driver::{self, Command, Driver, Outlets, Setup};
 use crate::heartbeat::keys::Keys;
 use crate::heartbeat::machine::Lease;
 use crate::heartbeat::message::{Neighbour, Role};
@@ -53,6 +54,8 @@ pub(super) struct Pair {
     report: watch::Receiver<Arc<Cluster>>,
     worker: Worker,
     heartbeat: watch::Sender<Arc<Heartbeat>>,
+    /// The number of each VIP's group, by which leases go.
+    numbers: watch::Sender<BTreeMap<IpAddr, usize>>,
     /// Dropped, they end.
     _tasks: JoinSet<()>,
 }
@@ -108,7 +111,10 @@ impl Pair {
             watch::channel(Arc::new(Wanted { groups: BTreeMap::new(), told: Instant::now() }));
         let (shared_sender, shared) = watch::channel(Arc::<Vec<Neighbour>>::default());
         let (setups, setups_seen) = watch::channel(Arc::new(taking(&heartbeat)));
-        let inputs = takeover::Inputs { wanted: wanted.clone(), setups: setups_seen, shared };
+        let (numbers, numbers_seen) = watch::channel(numbers(&heartbeat));
+        let leases = Arc::new(leases);
+        let may = may_announce(Arc::clone(&leases), numbers_seen);
+        let inputs = takeover::Inputs { wanted: wanted.clone(), setups: setups_seen, shared, may };
         // Where it is not permitted, the heartbeat says so.
         let prepare = || {
             let _ = realtime::prioritize(realtime::TAKEOVER);
@@ -147,6 +153,7 @@ impl Pair {
             report,
             worker,
             heartbeat,
+            numbers,
             _tasks: tasks,
         })
     }
@@ -172,6 +179,7 @@ impl Pair {
         let (reply, done) = oneshot::channel();
         self.driver.tell(Command::Reconfigure(Box::new(plan.setup), reply));
         done.await.context("the heartbeat's thread ended")?;
+        self.numbers.send_replace(numbers(&plan.heartbeat));
         self.setups.send_replace(Arc::new(taking(&plan.heartbeat)));
         guard(&self.worker, &plan.heartbeat).await?;
         self.followers.follow(&plan.heartbeat.groups);
@@ -217,10 +225,7 @@ impl Pair {
 
 /// Has the data plane answer for VIPs only with a lease.
 async fn guard(worker: &Worker, heartbeat: &Heartbeat) -> Result<Leases> {
-    let mut groups: Vec<&Group> = heartbeat.groups.iter().collect();
-    // A group's number is its place by name, as the heartbeat counts.
-    groups.sort_by(|a, b| a.name.cmp(&b.name));
-    let guarded = |group: &&Group| match group.takeover {
+    let guarded = |group: &Group| match group.takeover {
         Means::Address => GuardedGroup {
             addresses: group.vips.iter().map(|vip| vip.address).collect(),
             mac: group.virtual_mac,
@@ -228,7 +233,7 @@ async fn guard(worker: &Worker, heartbeat: &Heartbeat) -> Result<Leases> {
         // What does not move by ARP is not held back either.
         Means::Command(_) | Means::Dns(_) => GuardedGroup::default(),
     };
-    let groups: Vec<GuardedGroup> = groups.iter().map(guarded).collect();
+    let groups: Vec<GuardedGroup> = in_order(heartbeat).map(guarded).collect();
     let leases = worker
         .ask(move |dataplane| {
             dataplane.guard(&groups)?;
@@ -236,6 +241,30 @@ async fn guard(worker: &Worker, heartbeat: &Heartbeat) -> Result<Leases> {
         })
         .await?;
     Ok(leases?)
+}
+
+/// The groups by their numbers: a group's is its place by name, as the heartbeat counts.
+fn in_order(heartbeat: &Heartbeat) -> impl Iterator<Item = &Group> {
+    let mut groups: Vec<&Group> = heartbeat.groups.iter().collect();
+    groups.sort_by(|a, b| a.name.cmp(&b.name));
+    groups.into_iter()
+}
+
+fn numbers(heartbeat: &Heartbeat) -> BTreeMap<IpAddr, usize> {
+    let groups = in_order(heartbeat).enumerate();
+    groups.flat_map(|(number, group)| group.vips.iter().map(move |vip| (vip.address, number))).collect()
+}
+
+/// A VIP may be announced as long as its group's lease lasts.
+fn may_announce(
+    leases: Arc<Leases>,
+    numbers: watch::Receiver<BTreeMap<IpAddr, usize>>,
+) -> Arc<takeover::May> {
+    Arc::new(move |vip| match numbers.borrow().get(&vip).map(|number| leases.get(*number)) {
+        Some(dataplane::Lease::Forever) => true,
+        Some(dataplane::Lease::Until(end)) => driver::now().since_start() <= end,
+        Some(dataplane::Lease::Never) | None => false,
+    })
 }
 
 fn taking(heartbeat: &Heartbeat) -> takeover::Setup {
