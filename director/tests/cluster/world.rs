@@ -226,16 +226,9 @@ impl World {
         }
         let this = &mut self.hosts[host];
         let own = this.clock.at(self.now);
-        let (Some(machine), shown) = (&mut this.machine, &mut this.shown) else { return };
+        let Some(machine) = &mut this.machine else { return };
         let moved = machine.awake(own);
-        // As `driver` does: what was lost is not answered for any more, at once.
-        for lost in moved.iter().filter(|moved| matches!(moved.to, Role::Standby | Role::Candidate)) {
-            let group = machine.groups().position(|name| *name == lost.group);
-            if let Some(i) = group {
-                shown[i].lease = Lease::Never;
-            }
-        }
-        self.note(host, &moved);
+        self.hand_on(host, &moved);
         for link in 0..self.plan.links {
             while let Some(message) = self.hosts[host].inbox[link].pop_front() {
                 self.receive(host, link, &message);
@@ -244,6 +237,20 @@ impl World {
         if !self.trips(host, Stage::Deciding) {
             self.decide(host);
         }
+    }
+
+    /// As `driver` does before anything is sent: roles are handed on, and what was lost is not answered for any more.
+    fn hand_on(&mut self, host: usize, moved: &[Moved]) {
+        for moved in moved {
+            let group = self.plan.heartbeat.groups.iter().position(|group| group.name == moved.group);
+            if let Some(shown) = group.and_then(|group| self.hosts[host].shown.get_mut(group)) {
+                shown.role = moved.to;
+                if matches!(moved.to, Role::Standby | Role::Candidate) {
+                    shown.lease = Lease::Never;
+                }
+            }
+        }
+        self.note(host, moved);
     }
 
     /// Whether a pause catches a director here.
@@ -271,7 +278,7 @@ impl World {
         let own = self.hosts[host].clock.at(self.now);
         let Some(machine) = &mut self.hosts[host].machine else { return };
         let turn = machine.turn(own);
-        self.note(host, &turn.moved);
+        self.hand_on(host, &turn.moved);
         for message in turn.send {
             self.send(host, message);
         }
