@@ -298,14 +298,17 @@ impl Thread {
     }
 
     fn show_roles(&mut self) {
-        let names = self.machine.groups().enumerate();
-        let roles: Vec<(String, Role, u64)> = names
-            .map(|(i, name)| {
-                let (role, announce) = self.machine.role(i);
-                (name.to_owned(), role, announce)
-            })
-            .collect();
+        let roles = self.roles();
         (self.outlets.roles)(&roles);
+    }
+
+    fn roles(&self) -> Vec<(String, Role, u64)> {
+        let names = self.machine.groups().enumerate();
+        let role = |(i, name): (usize, &str)| {
+            let (role, announce) = self.machine.role(i);
+            (name.to_owned(), role, announce)
+        };
+        names.map(role).collect()
     }
 
     /// Does as it was told; an error is the end.
@@ -410,18 +413,24 @@ impl Thread {
         }
     }
 
-    /// Tells the others not to wait. What nobody has taken stays as it is, and is answered for from now on without an end.
+    /// Tells the others not to wait. Where there is nobody to tell, what it holds stays as it is, and is answered for from now on
+    /// without an end; otherwise they take it, and it is let go.
     fn say_goodbye(mut self) {
+        let alone = self.machine.is_alone(now());
         self.machine.node_mut().say_goodbye();
         for _ in 0..GOODBYES {
             self.machine.node_mut();
             let turn = self.machine.turn(now());
             turn.send.into_iter().for_each(|message| self.send(message));
         }
-        for i in 0..self.setup.settings.groups.len() {
-            if matches!(self.machine.role(i).0, Role::Active | Role::Yielding) {
-                (self.outlets.lease)(i, Lease::Forever);
+        let mut roles = self.roles();
+        for (i, (_, role, _)) in roles.iter_mut().enumerate() {
+            let holds = matches!(role, Role::Active | Role::Yielding);
+            (self.outlets.lease)(i, if holds && alone { Lease::Forever } else { Lease::Never });
+            if !alone {
+                *role = Role::Standby;
             }
         }
+        (self.outlets.roles)(&roles);
     }
 }

@@ -314,8 +314,10 @@ fn yielding(view: &View) -> Decision {
         return Decision::Become(Role::Standby, Why::TakenBy(owner.name.to_owned()));
     }
     let heir = view.others.iter().find(|other| view.me.heir == Some(other.key));
-    let waits = heir.is_some_and(|heir| heir.eligible) && view.now.since(view.since) < view.rules.patience;
-    if waits {
+    // An heir that has it may have given it on before this one heard of it.
+    let gives_on = heir.is_some_and(|heir| heir.role == Role::Yielding || heir.heir.is_some());
+    let patient = view.now.since(view.since) < view.rules.patience;
+    if gives_on || (patient && heir.is_some_and(|heir| heir.eligible)) {
         return Decision::Stay;
     }
     let why = heir.map_or(Why::NoOwner, |heir| Why::NotTaken(heir.name.to_owned()));

@@ -184,6 +184,11 @@ impl Machine {
         self.node.next(now).map_or(self.next_beat, |next| next.min(self.next_beat))
     }
 
+    /// Whether no other director is there that could take what it holds: none is alive, and none needs to agree.
+    pub fn is_alone(&self, now: Moment) -> bool {
+        self.node.settings.votes <= 1 && self.node.alive(now).next().is_none()
+    }
+
     /// Until when it may answer for its group number `i`.
     pub fn lease(&self, now: Moment, i: usize) -> Lease {
         let group = &self.node.groups[i];
@@ -195,7 +200,7 @@ impl Machine {
             // It has slept, and does not know it yet: nobody seems to be alive.
             return Lease::Until(heard);
         }
-        if self.node.settings.votes <= 1 && self.node.alive(now).next().is_none() {
+        if self.is_alone(now) {
             return Lease::Forever;
         }
         match (group.role, self.node.backing(now, group)) {

@@ -95,7 +95,7 @@ fn section(reader: &mut Reader, tree: &Tree, vips: Option<&Vips>) -> Option<Hear
     take.need("directors", "and a list of them, 2 to 16");
     let whole = take.whole;
     let directors = fields.get("directors").and_then(|tree| directors::read(reader, tree, vips));
-    let agreed = check_quorum(reader, &quorum, directors.as_ref());
+    let agreed = check_quorum(reader, &quorum, directors.as_ref(), times);
     let names = directors.as_ref().and_then(|directors| directors.names.as_deref());
     let around = groups::Around { directors: names, vips, failback, place: fields.place };
     let groups = groups::read(reader, &fields, &around);
@@ -151,7 +151,12 @@ fn times(take: &mut Taker) -> Option<(Duration, Duration, Duration)> {
 }
 
 /// Whether a quorum, if there is to be one, can be had.
-fn check_quorum(reader: &mut Reader, quorum: &Given<Quorum>, directors: Option<&Directors>) -> bool {
+fn check_quorum(
+    reader: &mut Reader,
+    quorum: &Given<Quorum>,
+    directors: Option<&Directors>,
+    times: Option<(Duration, Duration, Duration)>,
+) -> bool {
     let Given::Right { place, value: Quorum::Majority } = quorum else { return true };
     let two = directors.is_some_and(|directors| directors.count == 2);
     if two {
@@ -162,7 +167,13 @@ fn check_quorum(reader: &mut Reader, quorum: &Given<Quorum>, directors: Option<&
             "remove it, or add a third director; witnesses in `ping` also help two directors to decide";
         reader.error(*place, complaint.hint(hint));
     }
-    !two
+    // A promise may be two messages old when it counts, and counts an eighth less: one lost message must not end it.
+    let short = times.is_some_and(|(dead_after, interval, _)| dead_after < 3 * interval);
+    if short {
+        let complaint = Complaint::new("`quorum: majority` needs a `dead_after` of three intervals or more");
+        reader.error(*place, complaint.hint("make `dead_after` longer, or `interval` shorter"));
+    }
+    !two && !short
 }
 
 /// `false`, `true`, or how long to wait.
