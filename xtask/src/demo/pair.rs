@@ -36,6 +36,7 @@ pub fn two_directors(story: &mut Story) -> Result<()> {
     pair.await_steady()?;
     let owner = pair.owner(DEFAULT)?;
     story.expect(owner == 1, &format!("lb{owner} holds the VIPs: it has the higher priority"));
+    await_figures(&pair)?;
     story.say("director status, of lb2:");
     story.show(&cluster_of(&pair.cli(2, &["status"])?));
 
@@ -119,6 +120,15 @@ fn await_role(pair: &Pair, number: u8, role: &str) -> Result<()> {
         Ok((pair.role(number, DEFAULT).as_deref() == Some(role)).then_some(()))
     });
     waited.with_context(|| pair.story())
+}
+
+/// Waits until both links of lb2 are measured.
+fn await_figures(pair: &Pair) -> Result<()> {
+    wait::until("figures of both links", PATIENCE, || {
+        let status = pair.status(2).context("lb2 does not answer")?;
+        let links = status["pair"]["cluster"]["peers"][0]["links"].as_array().context("no links")?;
+        Ok(links.iter().all(|link| link["jitter_milliseconds"].is_f64()).then_some(()))
+    })
 }
 
 fn told(seen: &Probes) -> String {
