@@ -459,7 +459,8 @@ reasons! {
     DropTupleBusy = "drop_tuple_busy",
     /// Dropped: our own tables contradict themselves (a bug, or someone else's hand).
     DropInternal = "drop_internal",
-    /// Dropped: ARP or neighbour discovery asks for a VIP that this director may not answer for now.
+    /// Dropped: ARP or neighbour discovery asks for a VIP that this director may not answer for now, or a packet is for a virtual
+    /// MAC that it does not hold.
     DropNoLease = "drop_no_lease",
     /// Answered with a TCP RST.
     RejectRst = "reject_rst",

@@ -1,6 +1,6 @@
 //! The guard, a dead man's switch: this director's host answers for guarded VIPs, and takes frames for virtual MACs, as long as
 //! the daemon renews their group's lease. One that is frozen, starved or dead stops by itself, whatever addresses its interfaces
-//! still have; packets that come nevertheless are forwarded as before.
+//! still have; packets that come to its own MAC nevertheless are forwarded as before.
 
 use aya_ebpf::helpers::generated::bpf_ktime_get_boot_ns;
 use director_ebpf::packet::{Frame, arp_target, solicited};
@@ -22,12 +22,15 @@ pub fn forbids_nd(frame: Frame) -> bool {
     solicited(frame).is_some_and(forbids)
 }
 
-/// Whether a frame that begins with this word is for a virtual MAC of a group that has a lease.
+/// Whether a frame that begins with this word is for a virtual MAC, and if so, whether its group has a lease.
 #[inline(always)]
-pub fn holds_mac(start: u64) -> bool {
+pub fn virtual_mac(start: u64) -> Option<bool> {
     let mac = start << 16 >> 16;
+    if mac & 1 != 0 {
+        return None;
+    }
     // SAFETY: values of a hash map without preallocation live as long as the program runs (RCU); they are copied at once.
-    mac & 1 == 0 && unsafe { VMACS.get(mac) }.is_some_and(|group| leased(*group))
+    unsafe { VMACS.get(mac) }.map(|group| leased(*group))
 }
 
 #[inline(always)]

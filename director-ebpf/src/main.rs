@@ -77,8 +77,11 @@ fn no_ip(ctx: *mut xdp_md) -> Verdict {
 fn other_mac(ctx: *mut xdp_md) -> Verdict {
     // SAFETY: as above.
     let frame = unsafe { view(core::hint::black_box(ctx)) };
-    if frame.load(0).is_some_and(guard::holds_mac) {
-        return NO_VERDICT;
+    match frame.load(0).and_then(guard::virtual_mac) {
+        Some(true) => return NO_VERDICT,
+        // The kernel must not see it: on an owner that froze it still has the MAC and the VIPs, and would refuse connections.
+        Some(false) => return drop(Reason::DropNoLease),
+        None => {}
     }
     // Most solicitations go to a multicast MAC.
     if frame.load(ETHERNET - 2) == Some(ethertype::IPV6) && guard::forbids_nd(frame) {

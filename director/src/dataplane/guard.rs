@@ -20,7 +20,7 @@ use crate::model::{mapped, unmapped};
 pub struct GuardedGroup {
     /// Without a lease, no ARP request and no neighbour solicitation for these reaches the kernel.
     pub addresses: Vec<IpAddr>,
-    /// With a lease, frames for this MAC are treated as those for the interface's own.
+    /// With a lease, packets for this MAC are treated as those for the interface's own; without, they are dropped.
     pub mac: Option<[u8; 6]>,
 }
 

@@ -1,4 +1,4 @@
-//! The guard: without a lease nobody is told where a guarded VIP is, and frames for its virtual MAC are somebody else's.
+//! The guard: without a lease nobody is told where a guarded VIP is, and packets for its virtual MAC are dropped.
 
 use std::net::IpAddr;
 use std::time::Duration;
@@ -228,12 +228,14 @@ fn a_virtual_mac_is_ours_under_a_lease_only() {
     let v6 = Packet { to_mac: VIRTUAL, ..tcp(at("[2001:db8:c::7]:40000"), at("[2001:db8::1]:80"), "S", b"") };
     let ping = other(client, at("192.0.2.1:0"), 1, &[8, 0, 1, 2, 3, 4, 5, 6]).frame();
     let ping = to(VIRTUAL, ping);
-    let foreign = |rig: &Rig, when: &str| {
-        for frame in [&v4.frame(), &v6.frame(), &ping] {
-            rig.expect(when, frame, Fate::passed(frame, Reason::PassOtherHost));
+    let stray = to(VIRTUAL, tcp(client, at("192.0.2.10:80"), "A", b"").frame());
+    let all = [v4.frame(), v6.frame(), ping.clone(), stray];
+    let unheard = |rig: &Rig, when: &str| {
+        for frame in &all {
+            rig.expect(when, frame, Fate::dropped(Reason::DropNoLease));
         }
     };
-    foreign(&rig, "no lease");
+    unheard(&rig, "no lease");
     leases.set(5, Lease::Until(now() + AN_HOUR));
     for (s, asks) in [(0, &v4), (1, &v6)] {
         let leaves = Fate::sent((s, 0), &asks.via(&rig.hop((s, 0))).frame());
@@ -249,12 +251,14 @@ fn a_virtual_mac_is_ours_under_a_lease_only() {
         rig.expect("another MAC", &frame, Fate::passed(&frame, Reason::PassOtherHost));
     }
     leases.set(5, Lease::Until(now() - Duration::from_nanos(1)));
-    foreign(&rig, "a lease that ended");
+    unheard(&rig, "a lease that ended");
     leases.set(5, Lease::Forever);
     let mut groups = vec![GuardedGroup::default(); 5];
     groups.push(GuardedGroup { mac: None, ..group() });
     rig.dataplane.guard(&groups).expect("a guard");
-    foreign(&rig, "not ours any more");
+    for frame in &all {
+        rig.expect("nobody's any more", frame, Fate::passed(frame, Reason::PassOtherHost));
+    }
 }
 
 /// Whatever the director sends has the interface's MAC as its source: a reply's entry may outlast the lease, and switches learn.

@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::net::IpAddr;
 
-use director::dataplane::{Outcome, Verdict};
+use director::dataplane::{GuardedGroup, Outcome, Verdict};
 use director::model::{Forward, Ports, Protocol, mapped};
 use director::pool::{DesiredReal, DesiredService};
 use etherparse::{NetSlice, SlicedPacket, TransportSlice};
@@ -16,8 +16,8 @@ pub struct Judge<'a> {
     services: &'a [DesiredService],
     /// The virtual MAC that is held.
     held: Option<[u8; 6]>,
-    /// Addresses that may not be answered for.
-    forbidden: &'a [IpAddr],
+    /// The group without a lease: addresses that may not be answered for, and a virtual MAC that nothing is taken for.
+    lost: &'a GuardedGroup,
     /// MACs that frames came from: replies go to one of those.
     sources: HashSet<[u8; 6]>,
 }
@@ -139,16 +139,20 @@ fn ensure(fact: bool, otherwise: &str) -> Judgment {
 
 impl<'a> Judge<'a> {
     /// A judge who has seen nothing yet.
-    pub fn new(services: &'a [DesiredService], held: Option<[u8; 6]>, forbidden: &'a [IpAddr]) -> Judge<'a> {
-        Judge { services, held, forbidden, sources: HashSet::new() }
+    pub fn new(services: &'a [DesiredService], held: Option<[u8; 6]>, lost: &'a GuardedGroup) -> Judge<'a> {
+        Judge { services, held, lost, sources: HashSet::new() }
     }
 
     /// Whether this may become of that frame.
     pub fn judge(&mut self, frame: &[u8], outcome: &Outcome) -> Judgment {
         self.sources.insert(frame[6..12].try_into().expect("six bytes"));
         let out = &outcome.frame[..];
-        if asked_for(frame).is_some_and(|address| self.forbidden.contains(&address)) {
+        if asked_for(frame).is_some_and(|address| self.lost.addresses.contains(&address)) {
             return ensure(outcome.verdict == Verdict::Drop, "answered for without a lease");
+        }
+        let is_ip = matches!(frame[12..14], [0x08, 0x00] | [0x86, 0xdd]);
+        if is_ip && self.lost.mac.is_some_and(|mac| frame[..6] == mac) {
+            return ensure(outcome.verdict == Verdict::Drop, "taken for a virtual MAC without a lease");
         }
         match outcome.verdict {
             Verdict::Pass => ensure(out == frame, "passed, but changed"),

@@ -26,7 +26,7 @@ fn a_million_mutated_packets_come_to_no_harm() {
     let [held, lost] = guarded();
     rig.dataplane.leases().expect("leases").set(0, Lease::Forever);
     rig.dataplane.guard(&[held.clone(), lost.clone()]).expect("a guard");
-    let mut judge = Judge::new(&rig.desired.services, held.mac, &lost.addresses);
+    let mut judge = Judge::new(&rig.desired.services, held.mac, &lost);
     let mut random = Random::new(seed);
     let mut seen: BTreeMap<String, usize> = BTreeMap::new();
     for turn in 0..PACKETS / POOL / 10 {
