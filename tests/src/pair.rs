@@ -189,6 +189,18 @@ fn services() -> Config {
     })
 }
 
+/// Whether every director may hold every group, but for those that an operator holds back.
+fn all_take_part(cluster: &Value) -> bool {
+    let list = |value: &Value| value.as_array().cloned().unwrap_or_default();
+    let held = |name: &Value| {
+        (cluster["me"] == *name && cluster["held"] == true)
+            || list(&cluster["peers"]).iter().any(|peer| peer["name"] == *name && peer["held"] == true)
+    };
+    let contenders: Vec<Value> =
+        list(&cluster["groups"]).iter().flat_map(|group| list(&group["directors"])).collect();
+    contenders.iter().all(|one| one["eligible"] == true || held(&one["director"]))
+}
+
 fn is_steady(status: &Value, others: usize) -> bool {
     let alive = status["pair"]["cluster"]["peers"].as_array().map_or(0, |peers| {
         peers.iter().filter(|peer| peer["alive"] == true && peer["hears_us"] == true).count()
@@ -197,5 +209,8 @@ fn is_steady(status: &Value, others: usize) -> bool {
         status["vips"].as_array().is_some_and(|vips| vips.iter().all(|vip| vip["held"] == vip["wanted"]));
     let services = status["services"].as_array().map_or(&[][..], Vec::as_slice);
     let mut reals = services.iter().filter_map(|service| service["reals"].as_array()).flatten();
-    alive == others && vips && reals.all(|real| real["reachable"] == true)
+    alive == others
+        && vips
+        && all_take_part(&status["pair"]["cluster"])
+        && reals.all(|real| real["reachable"] == true)
 }

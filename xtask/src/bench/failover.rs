@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use ::tests::clients::Probes;
-use ::tests::lab::{DIRECT_VIPS, Way};
+use ::tests::lab::{Cluster, DIRECT_VIPS, Way};
 use ::tests::pair::{DEFAULT, Pair};
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
