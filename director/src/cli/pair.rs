@@ -13,6 +13,13 @@ pub(super) fn render(pair: &PairStatus) -> String {
     if !refused.is_empty() {
         text.push_str(&format!("not trusted {}\n", refused.join(", ")));
     }
+    for link in &cluster.links {
+        for (count, what) in [(link.strangers, "from addresses of no director"), (link.garbled, "garbled")] {
+            if count > 0 {
+                text.push_str(&format!("not trusted {count} {what}, by {}\n", link.name));
+            }
+        }
+    }
     text.push('\n');
     let head = ["GROUP", "HOLDER", "HERE", "FOR", "TERM", "WHY"].map(str::to_owned).to_vec();
     let rows: Vec<Vec<String>> = cluster.groups.iter().map(group).collect();
@@ -153,6 +160,8 @@ mod tests {
             open: true,
             sent: 1,
             send_errors: 0,
+            strangers: 0,
+            garbled: 0,
             last_error: None,
         };
         Cluster {

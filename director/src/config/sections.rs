@@ -89,6 +89,9 @@ pub(super) fn config(reader: &mut Reader, tree: &Tree) -> Option<Config> {
     bounds.hold(reader, totals, place);
     let vips = vips?;
     note_idle(reader, &vips, &drafts, &defaults);
+    if let (Some(Some(_)), Some(interfaces)) = (&heartbeat, &interfaces) {
+        note_unguarded(reader, &vips, interfaces);
+    }
     Some(Config {
         interfaces: interfaces?,
         vips: vips.all.into_iter().map(|draft| draft.vip).collect(),
@@ -230,6 +233,20 @@ fn defaults(reader: &mut Reader, tree: &Tree) -> Option<Draft> {
 fn drafts(reader: &mut Reader, tree: &Tree) -> Option<Vec<Draft>> {
     let items = reader.items(tree, "services")?;
     Some(items.iter().filter_map(|item| Draft::read(reader, item, "services")).collect())
+}
+
+/// Notes VIPs of a cluster that are where the data plane is not: there it cannot keep the kernel from answering for them.
+fn note_unguarded(reader: &mut Reader, vips: &Vips, interfaces: &[String]) {
+    for VipDraft { place, vip, .. } in
+        vips.all.iter().filter(|draft| !interfaces.contains(&draft.vip.interface))
+    {
+        let complaint = Complaint::new(format!(
+            "VIP {} is on {}, which is not among `interfaces`: should this director freeze, its kernel answers for the VIP while \
+             another director holds it",
+            vip.address, vip.interface
+        ));
+        reader.note(*place, complaint.hint(format!("add {} to `interfaces`", vip.interface)));
+    }
 }
 
 /// Notes VIPs that no service uses.

@@ -221,6 +221,9 @@ impl Core {
         loaded.config.socket = self.setup.socket.clone().unwrap_or(loaded.config.socket);
         let plan = pair::Plan::new(&loaded, self.setup.node.as_deref());
         let plan = plan.map_err(|error| unchanged(Refusal::new(true, format!("{error:#}"))))?;
+        if let (Some(pair), Some(plan)) = (&self.pair, &plan) {
+            pair.can_follow(plan).map_err(|error| unchanged(Refusal::new(true, error.to_string())))?;
+        }
         let Loaded { mut config, notes, .. } = loaded;
         let mut notes: Vec<String> = notes.iter().map(ToString::to_string).collect();
         notes.extend(self.needs_more_than_a_reload(&config));
@@ -246,12 +249,13 @@ impl Core {
             self.publish();
         }
         let operations = reconciled.map_err(|error| retried(failed(&error)))?;
-        let removed = self.interfaces.remove_others(&self.config.interfaces).await;
-        self.hold_vips().await;
-        self.publish();
+        // Before an interface is left to itself, its VIPs go.
         if let (Some(pair), Some(plan)) = (&mut self.pair, plan) {
             pair.follow(plan).await.map_err(|error| retried(failed(&error)))?;
         }
+        let removed = self.interfaces.remove_others(&self.config.interfaces).await;
+        self.hold_vips().await;
+        self.publish();
         removed.map_err(|error| retried(failed(&error)))?;
         let whole = start.elapsed();
         tracing::debug!(?parsed, ?whole, "reloaded");

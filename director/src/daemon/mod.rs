@@ -336,7 +336,8 @@ pub fn detach_remains(socket: &Path, pins: &Path) -> Result<bool> {
     let found = pins_lock.is_some() || !saved.added().is_empty();
     if !saved.added().is_empty() {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        runtime.block_on(takeover::release(&saved.added()))?;
+        // Also those on devices that only a cluster's director makes.
+        runtime.block_on(takeover::clear(&saved.added()))?;
         saved.set_added(&[]);
         saved.store(&state_file)?;
     }

@@ -34,6 +34,8 @@ const REPORT_EVERY: Duration = Duration::from_millis(100);
 const REPAIR_EVERY: Duration = Duration::from_millis(500);
 /// The greatest lateness that is told from greater ones, in microseconds.
 const MOST_LATE: u64 = 60_000_000;
+/// The most neighbours of others that are remembered.
+const MOST_SHARED: usize = 1_024;
 /// How often goodbye is said: a message may be lost.
 const GOODBYES: usize = 3;
 
@@ -178,6 +180,13 @@ impl Driver {
         Ok(Driver { commands: sender, bell, life })
     }
 
+    /// Has the thread end. Waits while it has much else to do first.
+    pub fn end(&self) {
+        if self.commands.send(Command::End).is_ok() {
+            let _ = rustix::io::write(&*self.bell, &1u64.to_ne_bytes());
+        }
+    }
+
     /// Tells the thread something. It does so at once; if it cannot take more, the command is lost, and its reply with it.
     pub fn tell(&self, command: Command) {
         if self.commands.try_send(command).is_ok() {
@@ -237,7 +246,14 @@ impl Thread {
                 }
             });
         }
-        if let Some(neighbours) = told {
+        if let Some(mut neighbours) = told {
+            // The newest word on an address counts.
+            let known = Arc::clone(&self.outlets.shared.borrow());
+            let others =
+                known.iter().filter(|one| neighbours.iter().all(|fresh| fresh.address != one.address));
+            let others: Vec<Neighbour> = others.copied().collect();
+            neighbours.extend(others);
+            neighbours.truncate(MOST_SHARED);
             self.outlets.shared.send_replace(Arc::new(neighbours));
         }
     }
@@ -413,10 +429,11 @@ impl Thread {
         }
     }
 
-    /// Tells the others not to wait. Where there is nobody to tell, what it holds stays as it is, and is answered for from now on
-    /// without an end; otherwise they take it, and it is let go.
+    /// Tells the others not to wait. What nobody could take stays as it is, and is answered for from now on without an end; the
+    /// rest they take, and it is let go.
     fn say_goodbye(mut self) {
-        let alone = self.machine.is_alone(now());
+        let groups = self.setup.settings.groups.len();
+        let stays: Vec<bool> = (0..groups).map(|i| self.machine.is_heirless(now(), i)).collect();
         self.machine.node_mut().say_goodbye();
         for _ in 0..GOODBYES {
             self.machine.node_mut();
@@ -426,8 +443,8 @@ impl Thread {
         let mut roles = self.roles();
         for (i, (_, role, _)) in roles.iter_mut().enumerate() {
             let holds = matches!(role, Role::Active | Role::Yielding);
-            (self.outlets.lease)(i, if holds && alone { Lease::Forever } else { Lease::Never });
-            if !alone {
+            (self.outlets.lease)(i, if holds && stays[i] { Lease::Forever } else { Lease::Never });
+            if !stays[i] {
                 *role = Role::Standby;
             }
         }

@@ -313,11 +313,18 @@ fn yielding(view: &View) -> Decision {
     if let Some(owner) = view.others.iter().find(|other| other.role == Role::Active) {
         return Decision::Become(Role::Standby, Why::TakenBy(owner.name.to_owned()));
     }
+    // Its heir has had it, and gives it back, before this one heard of the former.
+    let back = |other: &&Contender| {
+        other.role == Role::Yielding && other.heir == Some(view.me.key) && other.term > view.me.term
+    };
+    if let Some(giver) = view.others.iter().find(back).filter(|_| view.me.eligible) {
+        return claim(view, Why::GivenBy(giver.name.to_owned()));
+    }
     let heir = view.others.iter().find(|other| view.me.heir == Some(other.key));
-    // An heir that has it may have given it on before this one heard of it.
+    // An heir that has it may have given it on before this one heard of it: then it takes as long again.
     let gives_on = heir.is_some_and(|heir| heir.role == Role::Yielding || heir.heir.is_some());
-    let patient = view.now.since(view.since) < view.rules.patience;
-    if gives_on || (patient && heir.is_some_and(|heir| heir.eligible)) {
+    let patience = if gives_on { view.rules.patience * 3 } else { view.rules.patience };
+    if view.now.since(view.since) < patience && (gives_on || heir.is_some_and(|heir| heir.eligible)) {
         return Decision::Stay;
     }
     let why = heir.map_or(Why::NoOwner, |heir| Why::NotTaken(heir.name.to_owned()));

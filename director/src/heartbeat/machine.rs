@@ -73,12 +73,16 @@ impl Machine {
 
     /// Goes by another configuration from now on.
     pub fn reconfigure(&mut self, now: Moment, settings: Settings, links: usize, config: u64) -> Vec<Moved> {
+        // Judged by the times that were in force until now; from now on the new ones count.
+        let mut moved = self.awake(now);
+        self.sent = now;
         let peers: Vec<String> = settings.peers.iter().map(|peer| peer.name.clone()).collect();
         self.sessions.reconfigure(&peers, links, settings.dead_after);
         self.config = config;
         self.next_beat = self.next_beat.min(now + settings.interval);
         self.urgent = true;
-        self.node.reconfigure(now, settings)
+        moved.extend(self.node.reconfigure(now, settings));
+        moved
     }
 
     /// Notices that it did not run for so long that others may have taken what it held. Then it lets go of that, and of what it
@@ -145,7 +149,7 @@ impl Machine {
         let mut send = vec![self.message(now, Body::Beat(beat))];
         self.sent = now;
         if due && !self.untold.is_empty() {
-            let some = self.untold.split_off(self.untold.len().saturating_sub(MOST_NEIGHBOURS));
+            let some = self.untold.drain(..self.untold.len().min(MOST_NEIGHBOURS)).collect();
             send.push(self.message(now, Body::Neighbours(some)));
         }
         Turn { moved, send }
@@ -187,6 +191,11 @@ impl Machine {
     /// Whether no other director is there that could take what it holds: none is alive, and none needs to agree.
     pub fn is_alone(&self, now: Moment) -> bool {
         self.node.settings.votes <= 1 && self.node.alive(now).next().is_none()
+    }
+
+    /// Whether nobody is there that could take a group after its end.
+    pub fn is_heirless(&self, now: Moment, i: usize) -> bool {
+        self.node.settings.votes <= 1 && self.node.is_heirless(now, i)
     }
 
     /// Until when it may answer for its group number `i`.

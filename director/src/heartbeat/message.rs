@@ -48,6 +48,9 @@ pub const MOST_DIRECTORS: usize = 16;
 pub struct Beat {
     /// The hash of its configuration's text; the first 8 bytes of a SHA-256.
     pub config: u64,
+    /// After how long a silence it counts as dead; on the wire in microseconds. Directors whose configurations differ for a while
+    /// judge each by the longer time.
+    pub dead_after: Duration,
     /// It is about to end: nothing more will come.
     pub leaving: bool,
     /// An operator has it stay standby.

@@ -104,7 +104,7 @@ impl Node {
         let groups = settings.groups.iter().map(|settings| {
             let old = self.groups.iter().find(|old| old.settings.key == settings.key);
             old.map_or_else(
-                || Group::new(settings, now),
+                || Group::unknown(settings, now),
                 |old| Group { settings: settings.clone(), ..old.clone() },
             )
         });
@@ -320,6 +320,11 @@ impl Node {
         })
     }
 
+    /// Whether no other director could take a group.
+    pub(super) fn is_heirless(&self, now: Moment, i: usize) -> bool {
+        election::best(self.view(now, i, None).others.iter()).is_none()
+    }
+
     /// Says that nothing more will come: who hears it need not wait until it counts as dead.
     pub fn say_goodbye(&mut self) {
         self.gone = true;
@@ -344,7 +349,8 @@ impl Node {
                     .filter(|_| group.role == Role::Yielding || now.since(group.since) < dead_after),
             }
         });
-        Beat { leaving: self.gone, held: self.held, groups: groups.collect(), ..Beat::default() }
+        let dead_after = self.settings.dead_after;
+        Beat { dead_after, leaving: self.gone, held: self.held, groups: groups.collect(), ..Beat::default() }
     }
 
     /// When something may be due that no message announces: a director's death, the end of a wait.

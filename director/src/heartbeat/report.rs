@@ -151,6 +151,10 @@ pub struct LinkReport {
     pub sent: u64,
     /// Messages that could not be sent.
     pub send_errors: u64,
+    /// Datagrams from addresses that are no director's: not even looked at.
+    pub strangers: u64,
+    /// Frames of a serial line that were too long or mutilated.
+    pub garbled: u64,
     /// The last error.
     pub last_error: Option<String>,
 }
@@ -267,6 +271,8 @@ fn link(status: &LinkStatus) -> LinkReport {
         open: status.open,
         sent: status.sent,
         send_errors: status.send_errors,
+        strangers: status.strangers,
+        garbled: status.garbled,
         last_error: status.last_error.clone(),
     }
 }

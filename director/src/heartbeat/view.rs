@@ -4,7 +4,9 @@
 //! A *vote* is a promise to have no other owner for as long as a director may be silent (`dead_after`), from the moment the owner's
 //! message came. The owner counts it from the moment it *sent* the message that is acknowledged with the vote, and takes an eighth off, so
 //! that clocks may run at rates that differ by an eighth: it is active no longer than more than half of the directors have promised to
-//! have no other. Two majorities have a director in common, so there are never two owners.
+//! have no other. Two majorities have a director in common, so there are never two
+//! that are active. (One that yields is active no more, but keeps its VIPs until it hears that its heir has them, or for as long as it is
+//! patient.)
 
 use std::time::Duration;
 
@@ -115,7 +117,12 @@ impl Node {
     pub(super) fn isolated(&self, now: Moment) -> bool {
         let reaches_none =
             |other: &Other| other.beat.groups.first().is_some_and(|beat| beat.standing.witnesses == 0);
-        self.settings.witnesses && self.witnesses() == Some(0) && !self.alive(now).any(reaches_none)
+        // With nobody else there, nobody is better off: it stays, unless somebody vanished, who may hold it now.
+        let vanished = |other: &Other| other.heard.is_some() && !other.beat.leaving;
+        self.settings.witnesses
+            && self.witnesses() == Some(0)
+            && self.others.iter().any(vanished)
+            && !self.alive(now).any(reaches_none)
     }
 
     pub(super) fn standing(&self, group: &Group) -> Standing {

@@ -25,8 +25,9 @@ impl Core {
         };
         let run = (pair::incarnation(self.setup.saved.incarnation), self.setup.saved.held);
         self.setup.saved.incarnation = run.0;
-        // From here on the heartbeat's thread takes and releases VIPs, whoever added them.
-        self.setup.saved.set_added(&[]);
+        // From here on the heartbeat's thread takes and releases VIPs, whoever added them; whoever cleans up after a crash has to
+        // know which they may be.
+        self.setup.saved.set_added(&plan.vips());
         self.setup.saved.store(&self.setup.state_file)?;
         let (events, services) = (self.setup.health.events(), self.services.subscribe());
         self.pair = Some(Pair::join(plan, worker, events, services, run).await?);

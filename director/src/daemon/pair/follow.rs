@@ -23,9 +23,17 @@ struct Follower {
     tasks: Vec<JoinHandle<()>>,
 }
 
-impl Drop for Follower {
-    fn drop(&mut self) {
-        self.tasks.iter().for_each(JoinHandle::abort);
+impl Follower {
+    /// Whether it does what a group asks for.
+    fn does(&self, group: &Group, addresses: &[std::net::IpAddr]) -> bool {
+        (&self.means, &self.resources, &*self.addresses) == (&group.takeover, &group.resources, addresses)
+    }
+
+    /// Has it bring about what standby asks for, and end. What it runs until then is returned.
+    fn retire(self) -> Vec<JoinHandle<()>> {
+        self.wanted.send_replace(false);
+        // Without a sender it ends when it has done that.
+        self.tasks
     }
 }
 
@@ -69,14 +77,18 @@ impl Followers {
         let mut followers = self.shared.lock();
         let mut before = std::mem::take(&mut *followers);
         for group in groups {
-            let addresses = group.vips.iter().map(|vip| vip.address).collect();
-            let kept = before.remove(&group.name).filter(|follower| {
-                (&follower.means, &follower.resources, &follower.addresses)
-                    == (&group.takeover, &group.resources, &addresses)
-            });
-            let follower = kept.unwrap_or_else(|| self.start(group, addresses));
+            let addresses: Vec<std::net::IpAddr> = group.vips.iter().map(|vip| vip.address).collect();
+            let follower = match before.remove(&group.name) {
+                Some(kept) if kept.does(group, &addresses) => kept,
+                // What took its place begins when this one has stopped what it had started.
+                replaced => {
+                    let ending = replaced.map(Follower::retire).unwrap_or_default();
+                    self.start(group, addresses, ending)
+                }
+            };
             followers.insert(group.name.clone(), follower);
         }
+        before.into_values().for_each(|follower| drop(follower.retire()));
     }
 
     /// Waits until all have done what their roles ask for.
@@ -104,7 +116,20 @@ impl Followers {
         Reports(self.shared.clone())
     }
 
-    fn start(&self, group: &Group, addresses: Vec<std::net::IpAddr>) -> Follower {
+    /// `ending`: what has to end before it begins.
+    fn start(
+        &self,
+        group: &Group,
+        addresses: Vec<std::net::IpAddr>,
+        ending: Vec<JoinHandle<()>>,
+    ) -> Follower {
+        let (ended, end) = watch::channel(());
+        tokio::spawn(async move {
+            for task in ending {
+                let _ = task.await;
+            }
+            drop(ended);
+        });
         let active = self.wanted.borrow().groups.get(&group.name).is_some_and(|want| want.active);
         let wanted = watch::channel(active).0;
         let mut follower = Follower {
@@ -123,7 +148,7 @@ impl Followers {
                 let wanted = follower.wanted.subscribe();
                 let task =
                     command::follow(name.clone(), addresses, spec.clone(), node.clone(), wanted, report);
-                follower.tasks.push(tokio::spawn(task));
+                follower.tasks.push(tokio::spawn(after(end.clone(), task)));
                 follower.reports.push(seen);
             }
             Means::Dns(spec) => {
@@ -133,7 +158,7 @@ impl Followers {
                 let of = name.clone();
                 let alive = move |director: &str| claims(&cluster.borrow(), &of, director);
                 let task = dns::follow(name.clone(), spec.clone(), node.clone(), alive, wanted, report);
-                follower.tasks.push(tokio::spawn(task));
+                follower.tasks.push(tokio::spawn(after(end.clone(), task)));
                 follower.reports.push(seen);
             }
         }
@@ -141,7 +166,7 @@ impl Followers {
             let (report, seen) = watch::channel(Report::new(&name, "resources"));
             let wanted = follower.wanted.subscribe();
             let task = resources::follow(name, group.resources.clone(), node, wanted, report);
-            follower.tasks.push(tokio::spawn(task));
+            follower.tasks.push(tokio::spawn(after(end.clone(), task)));
             follower.reports.push(seen);
         }
         follower
@@ -165,6 +190,12 @@ impl Shared {
         // Whoever panicked left a whole map: followers come and go one by one.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Runs when what `end` stands for is over.
+async fn after(mut end: watch::Receiver<()>, task: impl Future<Output = ()>) {
+    while end.changed().await.is_ok() {}
+    task.await;
 }
 
 /// Whether a director is heard to hold a group.

@@ -10,7 +10,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Context, Result, anyhow, ensure};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 
@@ -24,7 +24,8 @@ use crate::heartbeat::machine::Lease;
 use crate::heartbeat::message::{Neighbour, Role};
 use crate::heartbeat::report::Cluster;
 use crate::heartbeat::settings::Settings;
-use crate::model::heartbeat::{Group, Heartbeat, Means};
+use crate::model::Vip;
+use crate::model::heartbeat::{Group, Heartbeat, Means, Quorum};
 use crate::realtime;
 use crate::takeover::{self, Takeover, Want, Wanted};
 
@@ -82,6 +83,19 @@ impl Plan {
     }
 }
 
+impl Plan {
+    /// The VIPs that are taken by addresses.
+    pub(super) fn vips(&self) -> Vec<Vip> {
+        let groups = self.heartbeat.groups.iter().filter(|group| group.takeover == Means::Address);
+        groups.flat_map(|group| group.vips.clone()).collect()
+    }
+
+    /// How many directors must agree to an owner.
+    fn votes(&self) -> usize {
+        self.setup.settings.votes
+    }
+}
+
 /// The number of this run: greater than that of all before, also where the clock was put back meanwhile.
 pub(super) fn incarnation(last: u64) -> u64 {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
@@ -100,11 +114,10 @@ impl Pair {
         services: Services,
         (incarnation, held): (u64, bool),
     ) -> Result<Pair> {
+        let vips = plan.vips();
         let Plan { name, heartbeat, setup } = plan;
         let leases = guard(&worker, &heartbeat).await?;
         (0..heartbeat.groups.len()).for_each(|group| leases.set(group, dataplane::Lease::Never));
-        let by_address = || heartbeat.groups.iter().filter(|group| group.takeover == Means::Address);
-        let vips: Vec<_> = by_address().flat_map(|group| group.vips.clone()).collect();
         takeover::clear(&vips).await.context("cannot remove VIPs that an earlier run left")?;
 
         let (wanted_sender, wanted) =
@@ -169,19 +182,39 @@ impl Pair {
         }
     }
 
+    /// Whether a configuration can be followed without a restart.
+    ///
+    /// # Errors
+    /// It needs another number of agreeing directors: those that go by the old one and those that go by the new one could not agree.
+    pub(super) fn can_follow(&self, plan: &Plan) -> Result<()> {
+        let before = votes(&self.heartbeat.borrow());
+        let after = plan.votes();
+        ensure!(
+            before == after,
+            "heartbeat: {after} directors must agree to an owner, it was {before}: that needs a restart of each director, one \
+             after the other, those that hold nothing first"
+        );
+        Ok(())
+    }
+
     /// Goes by another configuration from now on. Roles stay with groups that stay.
     ///
     /// # Errors
     /// The data plane refuses. The heartbeat goes on as it was.
     pub(super) async fn follow(&mut self, plan: Plan) -> Result<()> {
-        // A group may get another number: meanwhile none is guarded, so that no lease counts for the wrong one.
-        self.worker.ask(|dataplane| dataplane.guard(&[])).await??;
+        let renumbered = guarded(&plan.heartbeat) != guarded(&self.heartbeat.borrow());
+        if renumbered {
+            // A group may get another number: meanwhile none is guarded, so that no lease counts for the wrong one.
+            self.worker.ask(|dataplane| dataplane.guard(&[])).await??;
+        }
         let (reply, done) = oneshot::channel();
         self.driver.tell(Command::Reconfigure(Box::new(plan.setup), reply));
         done.await.context("the heartbeat's thread ended")?;
         self.numbers.send_replace(numbers(&plan.heartbeat));
         self.setups.send_replace(Arc::new(taking(&plan.heartbeat)));
-        guard(&self.worker, &plan.heartbeat).await?;
+        if renumbered {
+            guard(&self.worker, &plan.heartbeat).await?;
+        }
         self.followers.follow(&plan.heartbeat.groups);
         self.facts.send_replace(Arc::new(facts::Watched::new(&plan.heartbeat)));
         self.heartbeat.send_replace(Arc::new(plan.heartbeat));
@@ -198,7 +231,7 @@ impl Pair {
         self.driver.tell(Command::Leave(reply));
         // An heir that does not take over in its time does not at all.
         let _ = tokio::time::timeout(dead_after * 4 + Duration::from_secs(1), done).await;
-        self.driver.tell(Command::End);
+        self.driver.end();
         self.driver.ended().await;
         self.released().await;
         self.followers.settled(PATIENCE).await;
@@ -225,15 +258,7 @@ impl Pair {
 
 /// Has the data plane answer for VIPs only with a lease.
 async fn guard(worker: &Worker, heartbeat: &Heartbeat) -> Result<Leases> {
-    let guarded = |group: &Group| match group.takeover {
-        Means::Address => GuardedGroup {
-            addresses: group.vips.iter().map(|vip| vip.address).collect(),
-            mac: group.virtual_mac,
-        },
-        // What does not move by ARP is not held back either.
-        Means::Command(_) | Means::Dns(_) => GuardedGroup::default(),
-    };
-    let groups: Vec<GuardedGroup> = in_order(heartbeat).map(guarded).collect();
+    let groups = guarded(heartbeat);
     let leases = worker
         .ask(move |dataplane| {
             dataplane.guard(&groups)?;
@@ -241,6 +266,26 @@ async fn guard(worker: &Worker, heartbeat: &Heartbeat) -> Result<Leases> {
         })
         .await?;
     Ok(leases?)
+}
+
+/// What the data plane guards, by the groups' numbers.
+fn guarded(heartbeat: &Heartbeat) -> Vec<GuardedGroup> {
+    let group = |group: &Group| match group.takeover {
+        Means::Address => GuardedGroup {
+            addresses: group.vips.iter().map(|vip| vip.address).collect(),
+            mac: group.virtual_mac,
+        },
+        // What does not move by ARP is not held back either.
+        Means::Command(_) | Means::Dns(_) => GuardedGroup::default(),
+    };
+    in_order(heartbeat).map(group).collect()
+}
+
+fn votes(heartbeat: &Heartbeat) -> usize {
+    match heartbeat.quorum {
+        Quorum::None => 1,
+        Quorum::Majority => heartbeat.directors.len() / 2 + 1,
+    }
 }
 
 /// The groups by their numbers: a group's is its place by name, as the heartbeat counts.
@@ -297,5 +342,5 @@ async fn pass_neighbours(mut neighbours: watch::Receiver<Arc<Vec<Neighbour>>>, d
 
 /// Removes what a predecessor with a heartbeat left: a director that is alone answers always.
 pub(super) async fn unguard(worker: &Worker) -> Result<()> {
-    Ok(worker.ask(|dataplane| dataplane.guard(&[])).await??)
+    Ok(worker.ask(|dataplane| dataplane.release_guard()).await??)
 }

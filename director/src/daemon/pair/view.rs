@@ -49,11 +49,7 @@ impl PairView {
             state: report.state,
             failure: report.failure,
         });
-        PairStatus {
-            cluster: self.report.borrow().as_ref().clone(),
-            taken: groups.collect(),
-            means: means.collect(),
-        }
+        PairStatus { cluster: self.now().as_ref().clone(), taken: groups.collect(), means: means.collect() }
     }
 
     /// Returns when one of the threads that the cluster rests on has died; says which.
@@ -169,9 +165,18 @@ impl PairView {
         Ok(Held { held: asked.hold, gave })
     }
 
+    /// How things are. What is borrowed is given back at once: the heartbeat's thread writes there.
+    fn now(&self) -> Arc<Cluster> {
+        Arc::clone(&self.report.borrow())
+    }
+
     fn held(&self) -> Vec<String> {
-        let report = self.report.borrow();
-        report.groups.iter().filter(|group| group.role == "active").map(|group| group.name.clone()).collect()
+        self.now()
+            .groups
+            .iter()
+            .filter(|group| group.role == "active")
+            .map(|group| group.name.clone())
+            .collect()
     }
 
     /// Waits until another director holds a group; its name.

@@ -69,6 +69,12 @@ impl Group {
         }
     }
 
+    /// One that a reload brings: nobody has looked at its links and commands yet.
+    pub(super) fn unknown(settings: &GroupSettings, now: Moment) -> Group {
+        let facts = GroupFacts { unable: Some("it is new here".to_owned()), ..GroupFacts::default() };
+        Group { facts, ..Group::new(settings, now) }
+    }
+
     pub(super) fn moved(&self, to: Role, why: Why) -> Moved {
         Moved { group: self.settings.name.clone(), from: self.role, to, term: self.term, why }
     }

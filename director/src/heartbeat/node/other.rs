@@ -41,7 +41,7 @@ impl Other {
     }
 
     pub(super) fn was_heard(&self, now: Moment, dead_after: Duration) -> bool {
-        self.heard.is_some_and(|heard| now.since(heard) <= dead_after)
+        self.heard.is_some_and(|heard| now.since(heard) <= dead_after.max(self.beat.dead_after))
     }
 
     /// It has had the time to hear us, and does not.

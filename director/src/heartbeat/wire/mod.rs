@@ -22,6 +22,7 @@
 //! | Bytes | What |
 //! |---|---|
 //! | 8 | Hash of the configuration |
+//! | 4 | Microseconds of silence after which the sender counts as dead |
 //! | 1 | Number of acknowledgements, at most 16; then each: 4 director, 8 incarnation, 8 sequence |
 //! | 1 | Number of echoes, at most 16; then each: 4 director, 8 sequence, 4 microseconds that it waited |
 //! | 1 | Number of groups, at most 64; then each as follows |
@@ -68,7 +69,7 @@ use super::message::{
 pub const LONGEST: usize = HEADER
     + LONGEST_NAME
     + NUMBERS
-    + 8
+    + 12
     + 3
     + MOST_DIRECTORS * (ACK + ECHO)
     + MOST_GROUPS * (GROUP + VOTE + HEIR)
@@ -244,6 +245,7 @@ fn read_message(signed: &[u8]) -> Result<Message, Bad> {
 
 fn write_beat(out: &mut Vec<u8>, beat: &Beat) {
     out.extend(beat.config.to_be_bytes());
+    out.extend(u32::try_from(beat.dead_after.as_micros()).unwrap_or(u32::MAX).to_be_bytes());
     list(out, &beat.acks, MOST_DIRECTORS, |out, ack| {
         out.extend(ack.node.0.to_be_bytes());
         out.extend(ack.incarnation.to_be_bytes());
@@ -261,6 +263,7 @@ fn read_beat(input: &mut Input, flags: u8) -> Result<Beat, Bad> {
     known_bits(flags, LEAVING | HELD)?;
     Ok(Beat {
         config: input.u64()?,
+        dead_after: Duration::from_micros(input.u32()?.into()),
         leaving: flags & LEAVING != 0,
         held: flags & HELD != 0,
         acks: input.list(MOST_DIRECTORS, ACK, |input| {

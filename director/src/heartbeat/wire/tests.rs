@@ -44,6 +44,7 @@ fn full() -> Beat {
     let plain = GroupBeat { role: Role::Standby, vote: None, heir: None, ..group() };
     Beat {
         config: 77,
+        dead_after: Duration::from_micros(350_000),
         leaving: false,
         held: true,
         acks: vec![ack; 2],
@@ -358,9 +359,10 @@ fn any_beat() -> impl Strategy<Value = Beat> {
     });
     let lists =
         (vec(ack, 0..=MOST_DIRECTORS), vec(echo, 0..=MOST_DIRECTORS), vec(any_group(), 0..=MOST_GROUPS));
-    (any::<u64>(), any::<(bool, bool)>(), lists).prop_map(
-        |(config, (leaving, held), (acks, echoes, groups))| Beat {
+    (any::<(u64, u32)>(), any::<(bool, bool)>(), lists).prop_map(
+        |((config, dead_after), (leaving, held), (acks, echoes, groups))| Beat {
             config,
+            dead_after: Duration::from_micros(dead_after.into()),
             leaving,
             held,
             acks,
