@@ -59,8 +59,10 @@ pub struct View<'a> {
     pub me: Contender<'a>,
     /// The others that are alive.
     pub others: Vec<Contender<'a>>,
-    /// It has listened for long enough to know who there is. Who has not may take what it is given, and nothing else.
+    /// It knows the others and its own machine: it may take what it is given.
     pub joined: bool,
+    /// It has listened for so long that whoever holds the group would have been heard: it may take what nobody holds.
+    pub listened: bool,
     /// With a quorum: whether its vote is its own to give, and until when others promised to have no other owner.
     pub backing: Backing,
     /// Since when it is what it is.
@@ -211,7 +213,7 @@ pub fn best<'v, 'n: 'v>(contenders: impl Iterator<Item = &'v Contender<'n>>) -> 
 }
 
 fn standby(view: &View) -> Decision {
-    if !view.me.eligible || view.others.iter().any(|other| other.role == Role::Active) {
+    if !view.joined || !view.me.eligible || view.others.iter().any(|other| other.role == Role::Active) {
         return Decision::Stay;
     }
     // Somebody has it already, though its own word of that has not come yet.
@@ -223,7 +225,7 @@ fn standby(view: &View) -> Decision {
     // There may be two: one that was given it and gives it on before the first one knows.
     let why = match givers.clone().find(|giver| giver.heir == Some(view.me.key)) {
         Some(giver) => Why::GivenBy(giver.name.to_owned()),
-        None if view.joined && givers.next().is_none() && best_of_all(view) => Why::NoOwner,
+        None if view.listened && givers.next().is_none() && best_of_all(view) => Why::NoOwner,
         None => return Decision::Stay,
     };
     claim(view, why)

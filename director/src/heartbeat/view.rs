@@ -55,8 +55,8 @@ impl Node {
             now,
             me,
             others: others.collect(),
-            joined: self.joined(now)
-                && (self.has_listened(now, group) || self.all_eligible(group.settings.key)),
+            joined: self.joined(now),
+            listened: self.has_listened(now, group) || self.all_eligible(group.settings.key),
             backing: self.backing(now, group),
             since: group.since,
             rival: group.rival(),

@@ -62,6 +62,7 @@ fn view(all: &[Truth], me: usize, failback: Failback, lasted: Duration) -> View<
         me: contender(me, all[me], false),
         others: others.collect(),
         joined: all[me].joined,
+        listened: all[me].joined,
         backing: Backing::NotNeeded,
         since: NOW - lasted,
         rival: None,
