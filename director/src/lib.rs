@@ -8,6 +8,7 @@ pub mod dataplane;
 pub mod follow;
 pub mod health;
 pub mod heartbeat;
+pub mod logging;
 pub mod model;
 pub mod neighbours;
 pub mod pool;

@@ -1,7 +1,7 @@
 //! Directors of a cluster in a lab, with services that answer by UDP: for tests, the bench and the demo of failover.
 
 use std::net::{IpAddr, SocketAddr};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::Value;
@@ -28,6 +28,25 @@ pub struct Pair {
     config: String,
 }
 
+/// Who was what when a load began: it must be so at its end, and all the time.
+#[derive(Debug)]
+pub struct Peace {
+    begun: Instant,
+    seen: Vec<Seen>,
+}
+
+/// What one director says.
+#[derive(Debug)]
+struct Seen {
+    /// Name, role and term of each group.
+    roles: Vec<[String; 3]>,
+    /// For how many seconds each other director is alive.
+    alive_for: Vec<f64>,
+}
+
+/// How old a report may be, in seconds.
+const REPORT_AGE: f64 = 1.0;
+
 impl Pair {
     /// So many directors, all started at once, and waits until each group has an owner and each director knows the way to every real
     /// server. `cluster` and `config` say what is special.
@@ -36,10 +55,14 @@ impl Pair {
         cluster: impl FnOnce(Cluster) -> Cluster,
         config: impl FnOnce(Config) -> Config,
     ) -> Result<Pair> {
-        let mut pair = Pair::prepare(directors, cluster, config)?;
-        pair.directors = pair.lab.director_all(pair.config.clone())?;
-        pair.await_steady()?;
-        Ok(pair)
+        Pair::prepare(directors, cluster, config)?.started()
+    }
+
+    /// Starts all directors at once, and waits as [`Pair::start`] does.
+    pub fn started(mut self) -> Result<Pair> {
+        self.directors = self.lab.director_all(self.config.clone())?;
+        self.await_steady()?;
+        Ok(self)
     }
 
     /// The same without starting any director: see [`Pair::start_one`].
@@ -48,7 +71,15 @@ impl Pair {
         cluster: impl FnOnce(Cluster) -> Cluster,
         config: impl FnOnce(Config) -> Config,
     ) -> Result<Pair> {
-        let lab = Lab::builder().directors(directors).build()?;
+        Pair::within(Lab::builder().directors(directors).build()?, cluster, config)
+    }
+
+    /// The same in this lab.
+    pub fn within(
+        lab: Lab,
+        cluster: impl FnOnce(Cluster) -> Cluster,
+        config: impl FnOnce(Config) -> Config,
+    ) -> Result<Pair> {
         let nginx = lab.nginx_everywhere()?;
         let mut echoes = Vec::new();
         for real in lab.reals() {
@@ -165,6 +196,50 @@ impl Pair {
             .zip(1..)
             .map(|(director, number)| format!("lb{number}:\n{}", director.log()));
         logs.collect::<Vec<_>>().join("\n")
+    }
+}
+
+impl Peace {
+    /// Looks at who is what for each group now, and since when each hears each other.
+    pub fn begin(pair: &Pair) -> Result<Peace> {
+        let begun = Instant::now();
+        let numbers = 1..=u8::try_from(pair.directors.len())?;
+        Ok(Peace { begun, seen: numbers.map(|number| Seen::of(pair, number)).collect::<Result<_>>()? })
+    }
+
+    /// Fails if a role or a term changed since, or a director took another one for dead.
+    pub fn ensure_kept(&self, pair: &Pair) -> Result<()> {
+        let passed = self.begun.elapsed().as_secs_f64();
+        for (before, number) in self.seen.iter().zip(1..) {
+            let now = Seen::of(pair, number)?;
+            ensure!(now.roles == before.roles, "lb{number} had {:?}, and has {:?}", before.roles, now.roles);
+            for (since, before) in now.alive_for.iter().zip(&before.alive_for) {
+                // What is reported is as old as the last report.
+                let lived = since + REPORT_AGE >= before + passed;
+                ensure!(lived, "lb{number} hears a peer for {since} s only, after {passed} s of load");
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Seen {
+    fn of(pair: &Pair, number: u8) -> Result<Seen> {
+        let status = pair.status(number).with_context(|| format!("lb{number} does not answer"))?;
+        let (groups, peers) = (&status["pair"]["cluster"]["groups"], &status["pair"]["cluster"]["peers"]);
+        let groups = groups.as_array().context("no groups")?;
+        let peers = peers.as_array().context("no peers")?;
+        ensure!(
+            peers.iter().all(|peer| peer["alive"] == true),
+            "lb{number} takes a peer for dead: {peers:?}"
+        );
+        Ok(Seen {
+            roles: groups
+                .iter()
+                .map(|group| [&group["name"], &group["role"], &group["term"]].map(Value::to_string))
+                .collect(),
+            alive_for: peers.iter().filter_map(|peer| peer["since_seconds"].as_f64()).collect(),
+        })
     }
 }
 

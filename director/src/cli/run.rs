@@ -6,8 +6,8 @@ use std::path::PathBuf;
 use clap::Args;
 use tracing_subscriber::EnvFilter;
 
-use super::{CONFIG, Failed, MISUSE, Outcome, PINS};
-use crate::daemon;
+use super::{CONFIG, FAILURE, Failed, MISUSE, Outcome, PINS};
+use crate::{daemon, logging};
 
 /// Run the director: load the data plane (or take over the one that runs), follow the configuration, until SIGTERM or `director stop`.
 ///
@@ -46,9 +46,14 @@ impl Run {
             code: MISUSE,
             message: format!("the log filter {filter:?}: {error}"),
         })?;
+        // Until the end: then it waits for the last lines.
+        let (_log, lines) = logging::start(std::io::stderr()).map_err(|error| Failed {
+            code: FAILURE,
+            message: format!("cannot start the log's thread: {error}"),
+        })?;
         tracing_subscriber::fmt()
             .with_env_filter(filter)
-            .with_writer(std::io::stderr)
+            .with_writer(move || lines.clone())
             .with_ansi(std::io::stderr().is_terminal())
             .with_target(false)
             .init();

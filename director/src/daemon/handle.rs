@@ -20,6 +20,7 @@ use crate::api::types::{
     StopRequest, Stopping, Weighed, WeightRequest,
 };
 use crate::dataplane::{FlowTable, SweepReport};
+use crate::logging;
 
 /// See the module.
 pub(super) struct Handle {
@@ -75,6 +76,7 @@ impl Director for Handle {
             status.vips = pair.vips(&view.config.vips);
             status.problems.extend(pair.problems());
         }
+        status.problems.extend(logging::problem());
         Ok(status)
     }
 

@@ -228,7 +228,7 @@ impl World {
         let own = this.clock.at(self.now);
         let Some(machine) = &mut this.machine else { return };
         let moved = machine.awake(own);
-        self.hand_on(host, &moved);
+        self.revoke(host, &moved);
         for link in 0..self.plan.links {
             while let Some(message) = self.hosts[host].inbox[link].pop_front() {
                 self.receive(host, link, &message);
@@ -239,9 +239,10 @@ impl World {
         }
     }
 
-    /// As `driver` does before anything is sent: roles are handed on, and what was lost is not answered for any more.
-    fn hand_on(&mut self, host: usize, moved: &[Moved]) {
-        for moved in moved {
+    /// As `driver` does before anything is sent: what was lost is not answered for any more. What was won is shown only after the
+    /// leases: see `show`.
+    fn revoke(&mut self, host: usize, moved: &[Moved]) {
+        for moved in moved.iter().filter(|moved| moved.to != Role::Active) {
             let group = self.plan.heartbeat.groups.iter().position(|group| group.name == moved.group);
             if let Some(shown) = group.and_then(|group| self.hosts[host].shown.get_mut(group)) {
                 shown.role = moved.to;
@@ -278,7 +279,7 @@ impl World {
         let own = self.hosts[host].clock.at(self.now);
         let Some(machine) = &mut self.hosts[host].machine else { return };
         let turn = machine.turn(own);
-        self.hand_on(host, &turn.moved);
+        self.revoke(host, &turn.moved);
         for message in turn.send {
             self.send(host, message);
         }
@@ -312,7 +313,9 @@ impl World {
             if announce != shown.announce {
                 self.watch.announced(self.now, host, i);
             }
-            (shown.role, shown.announce, shown.lease) = (role, announce, machine.lease(own, i));
+            // In this order: VIPs are taken, and announced, with a lease.
+            shown.lease = machine.lease(own, i);
+            (shown.role, shown.announce) = (role, announce);
         }
         self.watch.renewed(self.now, host, this);
     }

@@ -2,6 +2,7 @@
 
 use std::ffi::OsStr;
 use std::fs::{self, File, OpenOptions};
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Output, Stdio};
 use std::time::Duration;
@@ -72,10 +73,16 @@ impl Daemon {
 
     /// Starts it (again) and waits until it answers on its socket.
     pub fn run(&mut self) -> Result<()> {
-        ensure!(self.process.is_none(), "the director runs already");
         let log = OpenOptions::new().create(true).append(true).open(&self.log)?;
+        self.run_with(log.into(), &[])
+    }
+
+    /// The same, but logging to this, and with further arguments.
+    pub fn run_with(&mut self, log: OwnedFd, arguments: &[&str]) -> Result<()> {
+        ensure!(self.process.is_none(), "the director runs already");
         let mut command = self.host.command(&self.binary);
         command.arg("run").arg("--config").arg(&self.config).arg("--pins").arg(&self.pins);
+        command.args(arguments);
         if let Some(node) = &self.node {
             command.arg("--node").arg(node).arg("--socket").arg(&self.socket);
         }
@@ -105,6 +112,14 @@ impl Daemon {
             Ok(reals.all(|real| real["reachable"] == true).then_some(()))
         });
         waited.with_context(|| format!("the director's log:\n{}", self.log()))
+    }
+
+    /// Has its socket, its state file and its log in another directory from its next start on.
+    pub fn move_to(&mut self, directory: &Path) -> Result<()> {
+        ensure!(self.process.is_none() && self.node.is_some(), "only one of several that does not run moves");
+        let moved = |file: &Path| directory.join(file.file_name().unwrap_or_default());
+        (self.socket, self.log) = (moved(&self.socket), moved(&self.log));
+        Ok(())
     }
 
     /// The machine that it runs on.

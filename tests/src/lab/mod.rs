@@ -43,6 +43,7 @@ mod namespaces;
 mod nginx;
 mod plan;
 mod process;
+mod stuck;
 pub mod xdp;
 
 use std::path::{Path, PathBuf};
@@ -65,6 +66,7 @@ pub use nginx::{BIG_BYTES, Nginx, PORTS as NGINX_PORTS};
 pub use plan::{DIRECT_VIPS, GATEWAY_VIPS, NAT_VIPS, Options};
 pub use process::Process;
 pub(crate) use process::output_of;
+pub use stuck::{Pipe, SmallDisk};
 
 /// A running lab. Dropping it removes everything: processes, pins, namespaces, files.
 #[derive(Debug)]

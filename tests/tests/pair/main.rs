@@ -2,6 +2,7 @@
 //! network namespaces. Needs root.
 
 mod failover;
+mod load;
 mod operator;
 mod partition;
 mod trust;

@@ -1,6 +1,7 @@
 //! `cargo xtask bench`: how fast it is, beside what it could be.
 
 mod failover;
+mod heartbeat;
 mod lab;
 mod packet;
 mod path;
@@ -22,7 +23,8 @@ use crate::project;
   cargo xtask bench path
   cargo xtask bench scale
   cargo xtask bench probes
-  cargo xtask bench failover")]
+  cargo xtask bench failover
+  cargo xtask bench heartbeat")]
 pub struct Arguments {
     #[command(subcommand)]
     bench: Bench,
@@ -40,6 +42,8 @@ enum Bench {
     Probes(probes::Arguments),
     /// What clients lose when VIPs move from one director to another
     Failover(failover::Arguments),
+    /// The heartbeat under load: is it on time, does anybody take it for dead
+    Heartbeat(heartbeat::Arguments),
 }
 
 /// Runs a bench.
@@ -57,6 +61,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         Bench::Scale(arguments) => scale::run(arguments),
         Bench::Probes(arguments) => probes::run(arguments),
         Bench::Failover(arguments) => failover::run(arguments),
+        Bench::Heartbeat(arguments) => heartbeat::run(arguments),
     }
 }
 

@@ -41,7 +41,7 @@ services: []
 heartbeat:
   key_file: /k
   interval: 10ms
-  dead_after: 20ms
+  dead_after: 30ms
   initial_wait: 0s
   settle: 1m
   quorum: majority
@@ -200,7 +200,7 @@ fn everything_that_can_be_said() {
     let expected = Heartbeat {
         key_file: "/k".into(),
         interval: 10 * MS,
-        dead_after: 20 * MS,
+        dead_after: 30 * MS,
         initial_wait: Duration::ZERO,
         settle: 60 * SECOND,
         quorum: Quorum::Majority,

@@ -64,8 +64,8 @@ use super::message::{
 };
 
 /// The longest message, in bytes: a beat with everything in it, from a director with the longest name. It always fits into a
-/// datagram, but not always into one packet: an Ethernet of 1500 bytes has room for some 25 groups with votes of sixteen
-/// directors with the longest names, and for some 43 of two directors with short ones. The kernel fragments longer ones.
+/// datagram, but not always into one packet: an Ethernet of 1500 bytes has room for some 23 groups with votes of sixteen
+/// directors with the longest names, and for some 40 of two directors with short ones. The kernel fragments longer ones.
 pub const LONGEST: usize = HEADER
     + LONGEST_NAME
     + NUMBERS
