@@ -74,7 +74,10 @@ const E2E: &Rooted = &[
     ("director", "takeover"),
     ("tests", "lab"),
     ("tests", "e2e"),
+    ("tests", "pair"),
 ];
+/// Clusters in a simulator: without root.
+const SIMULATED: (&str, &str) = ("director", "cluster");
 /// Other kernels.
 const VM: &Rooted = &[("tests", "vm")];
 
@@ -129,6 +132,10 @@ fn unit_stages(may_install: bool) -> Vec<Outcome> {
         // What needs root is in files of its own, and has its own stages.
         Outcome::of("unit", || {
             count(cargo().args(["test", "--no-fail-fast", "--workspace", "--lib", "--bins"]))
+        }),
+        Outcome::of("simulator", || {
+            let (package, name) = SIMULATED;
+            count(cargo().args(["test", "--no-fail-fast", "--package", package, "--test", name]))
         }),
     ]
 }
@@ -240,12 +247,12 @@ mod tests {
     }
 
     #[test]
-    fn every_rooted_test_is_in_a_stage() {
+    fn every_test_is_in_a_stage() {
         for (package, directory) in [("director", "director/tests"), ("tests", "tests/tests")] {
             for entry in std::fs::read_dir(project::root().join(directory)).unwrap() {
                 let path = entry.unwrap().path();
                 let name = path.file_stem().unwrap().to_string_lossy().into_owned();
-                let staged = [BPF, E2E, VM].concat().contains(&(package, name.as_str()));
+                let staged = [BPF, E2E, VM, &[SIMULATED]].concat().contains(&(package, name.as_str()));
                 assert!(staged, "{} is in no stage", path.display());
             }
         }

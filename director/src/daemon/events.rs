@@ -58,7 +58,7 @@ impl Events {
             from = event.from,
             to = event.to,
             reason = event.reason,
-            "health"
+            "event"
         );
         if self.told.try_send(event.clone()).is_err() {
             tracing::warn!("too many events to tell them all");

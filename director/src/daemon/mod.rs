@@ -155,6 +155,7 @@ async fn live(options: &Options, config: Config, plan: Option<Plan>) -> Result<(
         // Better a new start than a daemon that looks alive.
         () = handle.worker.died() => bail!("the data plane's thread died; its program goes on forwarding"),
         ended = &mut core => bail!("the core task died: {:?}", ended.err()),
+        thread = died(&handle) => bail!("the {thread} thread died: another director takes what this one held"),
         Some(ended) = tasks.join_next() => bail!("a task ended that never should: {ended:?}"),
     };
     tokio::time::sleep(LAST_WORDS).await;
@@ -163,6 +164,14 @@ async fn live(options: &Options, config: Config, plan: Option<Plan>) -> Result<(
     let core = core.await.context("the core task died")?;
     tasks.shutdown().await;
     end(core, &handle.worker, asked, &options.pins).await
+}
+
+/// Returns when a thread of the cluster's has died; never without a cluster.
+async fn died(handle: &Handle) -> &'static str {
+    match &handle.pair {
+        Some(pair) => pair.died().await,
+        None => std::future::pending().await,
+    }
 }
 
 /// Each probe has a socket, and more may run at a time than the usual 1,024 files of a process.

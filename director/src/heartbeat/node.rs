@@ -6,12 +6,15 @@ use std::time::Duration;
 use super::election::{self, Contender, Decision, Why};
 use super::message::{Beat, GroupBeat, Key, Role};
 use super::moment::Moment;
-use super::settings::{GroupSettings, Settings};
+use super::settings::Settings;
 use super::spread;
 
+mod group;
 mod other;
 mod refusal;
 
+use group::Rival;
+pub(super) use group::{Group, Vote};
 pub(super) use other::Other;
 pub use refusal::Refusal;
 
@@ -48,48 +51,6 @@ pub struct Moved {
     pub term: u64,
     /// Why.
     pub why: Why,
-}
-
-/// What this director is for a group.
-#[derive(Clone, Debug)]
-pub(super) struct Group {
-    pub(super) settings: GroupSettings,
-    pub(super) role: Role,
-    pub(super) term: u64,
-    pub(super) since: Moment,
-    pub(super) why: Option<Why>,
-    pub(super) heir: Option<Key>,
-    pub(super) reluctant: bool,
-    /// Another owner was heard: what clients' caches say is uncertain.
-    contested: bool,
-    rival: Option<Rival>,
-    pub(super) vote: Option<Vote>,
-    pub(super) facts: GroupFacts,
-    /// Whether it may hold it, and since when it may again, where it could not before.
-    pub(super) able: bool,
-    pub(super) recovered: Option<Moment>,
-    /// An owner was heard since it began to listen: there is none to be waited for.
-    pub(super) knows_owner: bool,
-    /// Raised whenever the VIPs are to be announced anew.
-    pub(super) announce: u64,
-}
-
-/// Who is better than this owner.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Rival {
-    key: Key,
-    /// It is better off, not only preferred.
-    better_off: bool,
-    since: Moment,
-}
-
-/// A promise to have no other owner.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Vote {
-    pub(super) to: Key,
-    pub(super) term: u64,
-    /// How long it holds, unless the owner renews or releases it.
-    pub(super) until: Moment,
 }
 
 /// See the module.
@@ -473,50 +434,5 @@ impl Node {
             }
         };
         self.others.iter().map(why).collect::<Vec<_>>().join(", ")
-    }
-}
-
-impl Group {
-    fn new(settings: &GroupSettings, now: Moment) -> Group {
-        Group {
-            settings: settings.clone(),
-            role: Role::Standby,
-            term: 0,
-            since: now,
-            why: None,
-            heir: None,
-            reluctant: false,
-            contested: false,
-            rival: None,
-            vote: None,
-            facts: GroupFacts::default(),
-            able: true,
-            recovered: None,
-            knows_owner: false,
-            announce: 0,
-        }
-    }
-
-    fn moved(&self, to: Role, why: Why) -> Moved {
-        Moved { group: self.settings.name.clone(), from: self.role, to, term: self.term, why }
-    }
-
-    pub(super) fn rival(&self) -> Option<(Key, Moment)> {
-        self.rival.map(|rival| (rival.key, rival.since))
-    }
-
-    fn become_(&mut self, now: Moment, role: Role, term: u64, why: Why) -> Moved {
-        let moved = Moved { term, ..self.moved(role, why.clone()) };
-        if role == Role::Active {
-            self.announce += 1;
-            self.reluctant = false;
-        }
-        // Others may hear of the new owner later than of this.
-        if role != Role::Yielding && !matches!(why, Why::TakenBy(_)) {
-            self.heir = None;
-        }
-        (self.role, self.term, self.since, self.why) = (role, term, now, Some(why));
-        (self.contested, self.rival) = (false, None);
-        moved
     }
 }

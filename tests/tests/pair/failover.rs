@@ -51,10 +51,7 @@ fn a_cold_start_of_both_has_the_one_of_higher_priority_hold_the_vips() -> Result
     let mac = pair.lab().host("director1").mac("eth0")?;
     for vip in DIRECT_VIPS {
         pair.lab().client().run(&["ping", "-c1", "-W1", vip])?;
-        ensure!(
-            pair.lab().client().neighbour(vip.parse()?)?.as_deref() == Some(&mac),
-            "{vip} is not at lb1"
-        );
+        ensure!(pair.lab().client().neighbour(vip.parse()?)?.as_deref() == Some(&mac), "{vip} is not at lb1");
     }
     Ok(())
 }

@@ -1,5 +1,6 @@
 //! `cargo xtask bench`: how fast it is, beside what it could be.
 
+mod failover;
 mod lab;
 mod packet;
 mod path;
@@ -20,7 +21,8 @@ use crate::project;
   cargo xtask bench packet
   cargo xtask bench path
   cargo xtask bench scale
-  cargo xtask bench probes")]
+  cargo xtask bench probes
+  cargo xtask bench failover")]
 pub struct Arguments {
     #[command(subcommand)]
     bench: Bench,
@@ -36,6 +38,8 @@ enum Bench {
     Scale(scale::Arguments),
     /// Many health checks on one core: lateness, CPU, memory
     Probes(probes::Arguments),
+    /// What clients lose when VIPs move from one director to another
+    Failover(failover::Arguments),
 }
 
 /// Runs a bench.
@@ -52,6 +56,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         Bench::Path(arguments) => path::run(arguments),
         Bench::Scale(arguments) => scale::run(arguments),
         Bench::Probes(arguments) => probes::run(arguments),
+        Bench::Failover(arguments) => failover::run(arguments),
     }
 }
 

@@ -1,10 +1,12 @@
 //! `cargo xtask demo`: the director at work, told in plain words with the numbers it saw.
 
 mod chapters;
+mod pair;
 mod story;
 
 use ::tests::lab::{self, Config, Lab, Service};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, PoisonError};
 use std::thread;
 
 use anyhow::Result;
@@ -31,6 +33,9 @@ const REALS: [u8; 3] = [21, 22, 23];
 /// Set by Ctrl-C: what fails after it fails for that reason.
 static INTERRUPTED: AtomicBool = AtomicBool::new(false);
 
+/// The lab that is up.
+static LAB: Mutex<Option<String>> = Mutex::new(None);
+
 /// Runs the task.
 pub fn run(_: &Arguments) -> Result<()> {
     need_root("demo")?;
@@ -38,12 +43,13 @@ pub fn run(_: &Arguments) -> Result<()> {
     println!("Building the director: its BPF program, and the daemon that carries it.");
     let binary = project::build_director()?;
     let mut story = Story::default();
-    let told = tell(&mut story, &binary);
+    let told = tell(&mut story, &binary).and_then(|()| pair::two_directors(&mut story));
     while INTERRUPTED.load(Ordering::Relaxed) {
         // The interruption has the last word, and ends the process.
         thread::park();
     }
     told?;
+    println!("\nEverything is removed again: the namespaces, the pins, the files.");
     story.end()
 }
 
@@ -64,7 +70,6 @@ fn tell(story: &mut Story, binary: &std::path::Path) -> Result<()> {
     story.chapter("What the director says of it all");
     story.show(&director.cli_ok(&["status"])?);
     drop(director);
-    println!("\nEverything is removed again: the namespaces, the pins, the files.");
     Ok(())
 }
 
@@ -91,18 +96,26 @@ fn config() -> Config {
         .service(equal(Service::tcp("shop6", nat_vip6, 80).ports(&both).nat(), &lan6))
 }
 
-/// Ctrl-C must not leave namespaces behind.
+/// Ctrl-C must not leave namespaces behind: those of this lab from now on.
 fn remove_on_interrupt(lab: &str) -> Result<()> {
-    let lab = lab.to_owned();
+    let before = up().replace(lab.to_owned());
+    if before.is_some() {
+        return Ok(());
+    }
     ctrlc::set_handler(move || {
         INTERRUPTED.store(true, Ordering::Relaxed);
         eprintln!("\nInterrupted; the lab is removed.");
-        if let Err(error) = lab::remove(&lab) {
+        let lab = up().take();
+        if let Some(Err(error)) = lab.map(|lab| lab::remove(&lab)) {
             eprintln!("{error:#}");
         }
         std::process::exit(130);
     })?;
     Ok(())
+}
+
+fn up() -> std::sync::MutexGuard<'static, Option<String>> {
+    LAB.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]

@@ -234,7 +234,11 @@ mod tests {
     fn found(bonus: bool, malus: bool, must: bool) -> Found {
         let result = |good| if good { Ok(()) } else { Err("exit status 1".to_owned()) };
         let commands = [result(bonus), result(malus), result(must)];
-        Found { witnesses: BTreeMap::from([(0, true)]), commands: commands.into_iter().enumerate().collect() }
+        Found {
+            witnesses: BTreeMap::from([(0, true)]),
+            commands: commands.into_iter().enumerate().collect(),
+            cut: BTreeSet::new(),
+        }
     }
 
     #[test]

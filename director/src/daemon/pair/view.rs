@@ -56,6 +56,17 @@ impl PairView {
         }
     }
 
+    /// Returns when one of the threads that the cluster rests on has died; says which.
+    pub(in crate::daemon) async fn died(&self) -> &'static str {
+        let mut taken = self.taken.clone();
+        // Changes are none of this one's business; the end of them is.
+        let takeover = async { while taken.changed().await.is_ok() {} };
+        tokio::select! {
+            () = self.driver.ended() => "heartbeat",
+            () = takeover => "takeover",
+        }
+    }
+
     /// The VIPs of a configuration, and whether they are to be and are here.
     pub(in crate::daemon) fn vips(&self, vips: &[Vip]) -> Vec<VipStatus> {
         let (taken, heartbeat, cluster) = (
