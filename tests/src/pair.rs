@@ -188,6 +188,27 @@ impl Pair {
         self.directors[usize::from(number) - 1].cli_ok(arguments)
     }
 
+    /// Runs a command line on the director of a number, which has to fail; what it says of that.
+    pub fn cli_fails(&self, number: u8, arguments: &[&str]) -> Result<String> {
+        let output = self.directors[usize::from(number) - 1].cli(arguments)?;
+        ensure!(!output.status.success(), "{arguments:?} succeeded");
+        Ok(String::from_utf8_lossy(&output.stderr).into_owned())
+    }
+
+    /// Gives all directors another configuration, one after the other.
+    pub fn reload_all(&self, config: &str) -> Result<()> {
+        for director in &self.directors {
+            let output = director.reload(config)?;
+            ensure!(output.status.success(), "{output:?}\n{}", self.story());
+        }
+        Ok(())
+    }
+
+    /// What the director of a number has logged.
+    pub fn log(&self, number: u8) -> String {
+        self.directors[usize::from(number) - 1].log()
+    }
+
     /// All logs, for whoever reads why something failed.
     pub fn story(&self) -> String {
         let logs = self
@@ -246,6 +267,13 @@ impl Seen {
 /// A group of a director's status.
 pub fn group_of<'v>(status: &'v Value, group: &str) -> Option<&'v Value> {
     status["pair"]["cluster"]["groups"].as_array()?.iter().find(|one| one["name"] == group)
+}
+
+/// A further VIP in a group of its own, with an echo service behind it: see [`tests::lab::MORE_VIPS`](crate::lab::MORE_VIPS).
+pub fn with_vip(config: Config, vip: &str, group: &str) -> Config {
+    let echo = Service::udp(&format!("echo-{group}"), vip, ECHO).scheduler("mh");
+    let echo = (21..=23).fold(echo, |echo, last| echo.real(&format!("192.0.2.{last}"), 1));
+    config.vip(vip).group(vip, group).service(echo)
 }
 
 /// An echo service on each of the lab's VIPs.

@@ -385,10 +385,17 @@ impl Node {
     }
 
     fn shed(&mut self, now: Moment) -> Option<(usize, Key)> {
-        let balance = self.settings.balance.filter(|_| self.joined(now) && now >= self.next_round)?;
+        let balance = self.settings.balance?;
+        // `moves` of them make a round, whoever gives them away.
+        let pause = now + balance.every / u32::from(balance.moves.max(1));
+        if spread::another_gives(self, now) {
+            self.next_round = self.next_round.max(pause);
+        }
+        if !self.joined(now) || now < self.next_round {
+            return None;
+        }
         let shed = spread::shed(self, now, balance)?;
-        // The next of this round follows as soon as this one is taken; `moves` of them make a round.
-        self.next_round = now + balance.every / u32::from(balance.moves.max(1));
+        self.next_round = pause;
         Some(shed)
     }
 

@@ -1,7 +1,8 @@
 //! Spreading groups over directors, as wackamole's `Balance` does. Pure.
 //!
 //! Only an owner gives a group away. Of the directors that have been heard for long enough (`mature`), the one that holds most gives to
-//! the one that holds fewest, while they differ by two or more. All see the same numbers, so only one director gives at a time.
+//! the one that holds fewest, while they differ by two or more. All see the same numbers, so only one director gives at a time; and
+//! what one has just given the others count as a move of the present round.
 
 use std::cmp::Reverse;
 
@@ -28,6 +29,12 @@ pub(super) fn load(node: &Node, now: Moment, key: Key) -> usize {
     node.groups.iter().filter(counts).count()
 }
 
+/// Whether another director gives a group away, or has just done so.
+pub(super) fn another_gives(node: &Node, now: Moment) -> bool {
+    let mut said = node.alive(now).flat_map(|other| &other.beat.groups);
+    said.any(|beat| beat.heir.is_some())
+}
+
 /// Which of its groups this director gives to whom, if it is its turn.
 pub(super) fn shed(node: &Node, now: Moment, balance: Balance) -> Option<(usize, Key)> {
     let me = &node.settings.me;
@@ -48,7 +55,7 @@ pub(super) fn shed(node: &Node, now: Moment, balance: Balance) -> Option<(usize,
 }
 
 /// Which of its groups this director can give to another one: none that is meant to be here, none that would be worse off there, and
-/// none that an operator had moved.
+/// none that an operator had moved. Of others, first one that is meant to be there.
 fn to_be_moved(node: &Node, now: Moment, heir: &Other) -> Option<usize> {
     let movable = |i: &usize| {
         let group = &node.groups[*i];
@@ -60,5 +67,9 @@ fn to_be_moved(node: &Node, now: Moment, heir: &Other) -> Option<usize> {
                 && !node.alive(now).any(asked)
         })
     };
-    (0..node.groups.len()).rev().find(movable)
+    let gain = |i: &usize| {
+        let group = &node.groups[*i].settings;
+        heir.of(group.key).map_or(0, |there| there.preference.saturating_sub(group.preference))
+    };
+    (0..node.groups.len()).filter(movable).max_by_key(gain)
 }

@@ -46,7 +46,8 @@ impl Node {
                 reluctant: beat.reluctant,
                 standing: beat.standing,
                 preference: beat.preference,
-                heir: beat.heir,
+                // What waited while it did not run may be long over: it is given something by whom it has spoken with since.
+                heir: beat.heir.filter(|heir| *heir != self.settings.me.key || self.has_answered(other)),
                 deaf: other.is_deaf(now, self.settings.dead_after),
                 load: load(other.peer.key),
             })
@@ -84,8 +85,13 @@ impl Node {
     /// Whether it hears everybody, and everybody hears it.
     pub(super) fn hears_all(&self, now: Moment) -> bool {
         // What waited in the sockets while it did not run is old: only who has heard it since then is known.
-        let fresh = |other: &Other| other.acked.is_some_and(|sent| sent >= self.woke());
-        self.others.iter().all(|other| other.is_alive(now, self.settings.dead_after) && fresh(other))
+        let known = |other: &Other| other.is_alive(now, self.settings.dead_after) && self.has_answered(other);
+        self.others.iter().all(known)
+    }
+
+    /// Whether a director has heard something that this one said since it runs (again).
+    fn has_answered(&self, other: &Other) -> bool {
+        other.acked.is_some_and(|sent| sent >= self.woke())
     }
 
     /// Whether whoever holds a group would have been heard by now. A cable that is plugged in again makes this director eligible

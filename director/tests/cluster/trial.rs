@@ -190,7 +190,8 @@ fn calm(world: &mut World) -> Result<(), String> {
     });
     let mut moves = (plan.settle + failback.max().unwrap_or_default() + hop * 6) * 2;
     if let Some(balance) = plan.balance {
-        moves += (balance.mature + (balance.every + hop * 4) * (groups + 2)) * 106 / 100;
+        // What another one has given is said, and counts, for as long as its silence would.
+        moves += (balance.mature + (balance.every + dead_after + hop * 4) * (groups + 2)) * 106 / 100;
     }
     let quiet = dead_after * 2 + interval * 10;
     world.run(taken)?;

@@ -11,6 +11,7 @@ pub struct Config {
     interfaces: Vec<String>,
     cluster: Option<Cluster>,
     networks: bool,
+    more_vips: Vec<String>,
     groups: Vec<(String, String)>,
     services: Vec<Service>,
     lines: Vec<String>,
@@ -37,6 +38,7 @@ impl Config {
             interfaces: vec!["eth0".into()],
             cluster: None,
             networks: false,
+            more_vips: Vec::new(),
             groups: Vec::new(),
             services: Vec::new(),
             lines: Vec::new(),
@@ -58,6 +60,12 @@ impl Config {
     /// VIPs with their networks' prefixes (/24, /64) in place of /32 and /128.
     pub fn network_prefixes(mut self) -> Self {
         self.networks = true;
+        self
+    }
+
+    /// With a further VIP.
+    pub fn vip(mut self, vip: &str) -> Self {
+        self.more_vips.push(vip.into());
         self
     }
 
@@ -84,7 +92,10 @@ impl Config {
         let mut yaml = format!("interfaces: [{}]\nvips:\n", self.interfaces.join(", "));
         let gateways = GATEWAY_VIPS.into_iter().filter(|_| self.cluster.is_some());
         for vip in DIRECT_VIPS.into_iter().chain(NAT_VIPS).chain(gateways) {
-            push(&mut yaml, &self.vip(vip));
+            push(&mut yaml, &self.vip_line(vip));
+        }
+        for vip in &self.more_vips {
+            push(&mut yaml, &self.vip_line(vip));
         }
         if let Some(cluster) = &self.cluster {
             yaml += &cluster.yaml();
@@ -95,7 +106,7 @@ impl Config {
         yaml
     }
 
-    fn vip(&self, vip: &str) -> String {
+    fn vip_line(&self, vip: &str) -> String {
         let prefix = match (self.networks, vip.contains(':')) {
             (false, false) => 32,
             (false, true) => 128,

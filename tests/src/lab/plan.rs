@@ -14,6 +14,10 @@ pub const NAT_VIPS: [&str; 2] = ["198.51.100.10", "2001:db8:100::10"];
 /// With several directors, further VIPs: the real servers' default route, as NAT wants it, which so moves with the VIPs.
 pub const GATEWAY_VIPS: [&str; 2] = ["192.0.2.9", "2001:db8::9"];
 
+/// With several directors, yet more VIPs for direct routing, for many groups. A configuration has them where it is asked to:
+/// see `Config::vip`.
+pub const MORE_VIPS: [&str; 3] = ["192.0.2.31", "192.0.2.32", "192.0.2.33"];
+
 /// The most directors that a lab has.
 pub const MOST_DIRECTORS: u8 = 3;
 
@@ -192,7 +196,13 @@ fn lan_real(number: u8, options: &Options) -> HostPlan {
     let last = 20 + u32::from(number);
     let networks = [format!("192.0.2.{last}/24"), format!("2001:db8::{last}/64")];
     let port = port("switch", &[&networks[0], &networks[1]]);
-    HostPlan::new(format!("real{number}"), vec![port]).holding_direct_vips().default_routes(gateways(options))
+    let mut real = HostPlan::new(format!("real{number}"), vec![port])
+        .holding_direct_vips()
+        .default_routes(gateways(options));
+    if options.is_cluster() {
+        real.loopback.extend(MORE_VIPS.map(address));
+    }
+    real
 }
 
 fn back_real() -> HostPlan {
@@ -284,8 +294,11 @@ mod tests {
             directors.iter().map(|host| &host.name[..]).collect::<Vec<_>>(),
             ["director1", "director2", "director3"]
         );
-        let vips: Vec<IpAddr> =
-            [DIRECT_VIPS, NAT_VIPS, GATEWAY_VIPS].concat().into_iter().map(address).collect();
+        let vips: Vec<IpAddr> = [&DIRECT_VIPS[..], &NAT_VIPS, &GATEWAY_VIPS, &MORE_VIPS]
+            .concat()
+            .into_iter()
+            .map(address)
+            .collect();
         for director in &directors {
             assert!(director.addresses().iter().all(|ip| !vips.contains(ip)), "{director:?}");
             assert_eq!(director.ports.iter().map(|port| port.xdp).collect::<Vec<_>>(), [true, false]);

@@ -112,8 +112,11 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     let (mut lines, mut aims) = (Vec::new(), Vec::new());
     for (interval, dead, dead_after) in HEARTBEATS.into_iter().filter(|(interval, ..)| wanted(interval)) {
         println!("Heartbeats every {interval}, dead after {dead}:");
-        let mut pair =
-            Pair::start(2, |cluster| cluster.interval(interval).dead_after(dead), |config| config)?;
+        let cluster = |cluster: Cluster| {
+            // As short as it may be: a round waits for it several times.
+            cluster.interval(interval).dead_after(dead).line(&format!("initial_wait: {dead}"))
+        };
+        let mut pair = Pair::start(2, cluster, |config| config)?;
         let mut lost: Vec<Lost> = Happens::ALL.iter().map(|_| Lost::default()).collect();
         for round in 1..=arguments.rounds {
             for (happens, lost) in Happens::ALL.into_iter().zip(&mut lost) {

@@ -202,19 +202,15 @@ impl Pair {
     /// # Errors
     /// The data plane refuses. The heartbeat goes on as it was.
     pub(super) async fn follow(&mut self, plan: Plan) -> Result<()> {
-        let renumbered = guarded(&plan.heartbeat) != guarded(&self.heartbeat.borrow());
-        if renumbered {
-            // A group may get another number: meanwhile none is guarded, so that no lease counts for the wrong one.
-            self.worker.ask(|dataplane| dataplane.guard(&[])).await??;
-        }
+        // A group may get another number: meanwhile it is not guarded, so that no other's lease counts for its addresses.
+        let meanwhile = kept_guarded(&self.heartbeat.borrow(), &plan.heartbeat);
+        self.worker.ask(move |dataplane| dataplane.guard(&meanwhile)).await??;
         let (reply, done) = oneshot::channel();
         self.driver.tell(Command::Reconfigure(Box::new(plan.setup), reply));
         done.await.context("the heartbeat's thread ended")?;
         self.numbers.send_replace(numbers(&plan.heartbeat));
         self.setups.send_replace(Arc::new(taking(&plan.heartbeat)));
-        if renumbered {
-            guard(&self.worker, &plan.heartbeat).await?;
-        }
+        guard(&self.worker, &plan.heartbeat).await?;
         self.followers.follow(&plan.heartbeat.groups);
         self.facts.send_replace(Arc::new(facts::Watched::new(&plan.heartbeat)));
         self.heartbeat.send_replace(Arc::new(plan.heartbeat));
@@ -258,7 +254,7 @@ impl Pair {
 
 /// Has the data plane answer for VIPs only with a lease.
 async fn guard(worker: &Worker, heartbeat: &Heartbeat) -> Result<Leases> {
-    let groups = guarded(heartbeat);
+    let groups: Vec<GuardedGroup> = in_order(heartbeat).map(guarded).collect();
     let leases = worker
         .ask(move |dataplane| {
             dataplane.guard(&groups)?;
@@ -268,17 +264,27 @@ async fn guard(worker: &Worker, heartbeat: &Heartbeat) -> Result<Leases> {
     Ok(leases?)
 }
 
-/// What the data plane guards, by the groups' numbers.
-fn guarded(heartbeat: &Heartbeat) -> Vec<GuardedGroup> {
-    let group = |group: &Group| match group.takeover {
+fn guarded(group: &Group) -> GuardedGroup {
+    match group.takeover {
         Means::Address => GuardedGroup {
             addresses: group.vips.iter().map(|vip| vip.address).collect(),
             mac: group.virtual_mac,
         },
         // What does not move by ARP is not held back either.
         Means::Command(_) | Means::Dns(_) => GuardedGroup::default(),
+    }
+}
+
+/// What stays guarded while numbers change: the groups that keep theirs, and all virtual MACs. What comes for one of those may be
+/// dropped for a moment; the kernel, which would refuse it, must not see it.
+fn kept_guarded(before: &Heartbeat, after: &Heartbeat) -> Vec<GuardedGroup> {
+    let after: Vec<&Group> = in_order(after).collect();
+    let kept = |(number, group): (usize, &Group)| {
+        let same = after.get(number).is_some_and(|kept| kept.name == group.name);
+        let now = guarded(group);
+        if same { now } else { GuardedGroup { addresses: Vec::new(), ..now } }
     };
-    in_order(heartbeat).map(group).collect()
+    in_order(before).enumerate().map(kept).collect()
 }
 
 fn votes(heartbeat: &Heartbeat) -> usize {
