@@ -15,8 +15,8 @@
 //! | B's next | A's run | A: B's run is confirmed |
 //!
 //! A higher incarnation takes the place of a confirmed run as soon as it is confirmed itself, however lately the old run was
-//! heard; lower ones are refused from then on, as long as it is heard. (Afterwards one that was never there before is taken: the
-//! sender's clock may have gone back, and it must not be shut out for ever.) The run that restarted knows nothing, so it acknowledges ours at once: two
+//! heard; lower ones are refused from then on, as long as it is heard. (When it has fallen silent, one that acknowledges what
+//! we sent since is taken: the sender's clock may have gone back, and it must not be shut out for ever.) The run that restarted knows nothing, so it acknowledges ours at once: two
 //! messages do. What an unconfirmed run says of its incarnation displaces nothing: while the confirmed run counts as alive,
 //! `acks` names that one. Only a peer without one that counts as alive is named with an unconfirmed run, that with the highest
 //! incarnation.
@@ -267,7 +267,8 @@ impl Sessions {
         };
         let confirmed = peer.run.as_ref().map(|run| run.incarnation);
         let lower = confirmed.is_some_and(|confirmed| message.incarnation < confirmed);
-        if lower && peer.is_over(now, message.incarnation, self.dead_after) {
+        let acknowledged = mine.map(|_| acked.map(|(_, sent)| sent));
+        if lower && !peer.may_follow(now, acknowledged, self.dead_after) {
             return Err(Refused::OldRun);
         }
         if confirmed != Some(message.incarnation) {

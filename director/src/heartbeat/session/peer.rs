@@ -7,10 +7,6 @@ use super::link::{LinkState, Window};
 use crate::heartbeat::message::{Key, Message};
 use crate::heartbeat::moment::Moment;
 
-/// How many of a director's ended runs are remembered. One that is forgotten can be replayed only to who heard it live, while
-/// the present one is silent.
-const MOST_ENDED: usize = 64;
-
 /// Another director.
 #[derive(Clone, Debug)]
 pub(super) struct Peer {
@@ -18,8 +14,6 @@ pub(super) struct Peer {
     pub(super) key: Key,
     /// Its confirmed run.
     pub(super) run: Option<Run>,
-    /// Runs that were the confirmed one before, the newest last.
-    ended: Vec<u64>,
     /// A run that may be recorded.
     pub(super) newcomer: Option<Newcomer>,
     /// What came by each link.
@@ -52,14 +46,7 @@ pub(super) struct Newcomer {
 
 impl Peer {
     pub(super) fn new(name: &str) -> Peer {
-        Peer {
-            name: name.to_owned(),
-            key: Key::of(name),
-            run: None,
-            ended: Vec::new(),
-            newcomer: None,
-            links: Vec::new(),
-        }
+        Peer { name: name.to_owned(), key: Key::of(name), run: None, newcomer: None, links: Vec::new() }
     }
 
     /// Has so many links from now on.
@@ -74,23 +61,24 @@ impl Peer {
         for link in &mut self.links {
             link.begin_run(before, message.sequence);
         }
-        if let Some(run) = &self.run {
-            if self.ended.len() == MOST_ENDED {
-                self.ended.remove(0);
-            }
-            self.ended.push(run.incarnation);
-        }
         let incarnation = message.incarnation;
         self.run =
             Some(Run { incarnation, heard: now, lists_me: false, acked: None, came: Window::default() });
         self.newcomer = None;
     }
 
-    /// Whether a run with a lower number than the present one's cannot be the sender's next one: it was there before, or the
-    /// present one is still heard. Otherwise its clock may have gone back.
-    pub(super) fn is_over(&self, now: Moment, incarnation: u64, dead_after: Duration) -> bool {
-        let heard = self.run.as_ref().is_some_and(|run| now.since(run.heard) < dead_after);
-        heard || self.ended.contains(&incarnation)
+    /// Whether a run with a lower number than the present one's may be the sender's next one, for its clock may have gone back: the
+    /// present one has fallen silent, and the message acknowledges none of ours (then it is only noted), or one that was sent
+    /// after that. No message of an earlier run can.
+    pub(super) fn may_follow(
+        &self,
+        now: Moment,
+        acknowledged: Option<Option<Moment>>,
+        dead_after: Duration,
+    ) -> bool {
+        let Some(run) = &self.run else { return true };
+        let later = acknowledged.is_none_or(|sent| sent.is_some_and(|sent| sent > run.heard));
+        now.since(run.heard) >= dead_after && later
     }
 
     /// A message of the present run came by this link. None: it did before.
