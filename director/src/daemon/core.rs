@@ -272,17 +272,7 @@ impl Core {
                     .to_owned(),
             );
         }
-        match (self.pair.is_some(), config.heartbeat.is_some()) {
-            (false, true) => notes.push(
-                "heartbeat: it begins at the next start; until then this director holds its VIPs always"
-                    .to_owned(),
-            ),
-            (true, false) => {
-                notes
-                    .push("heartbeat: it ends at the next start; until then it goes on as it was".to_owned());
-            }
-            _ => {}
-        }
+        notes.extend(pair::needs_start(self.pair.is_some(), config.heartbeat.is_some()));
         if config.socket != self.setup.config.socket {
             notes.push(format!(
                 "socket: {} takes effect at the next start; until then it is {}. Weights set by command stay with the old one",

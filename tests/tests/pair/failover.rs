@@ -238,8 +238,7 @@ fn three_directors_share_two_groups_and_the_dead_ones_goes_to_another() -> Resul
             .group("192.0.2.9", "red")
             .group("2001:db8::9", "red")
     };
-    let lines =
-        "quorum: majority\ngroups:\n  - { name: blue, prefer: [lb1] }\n  - { name: red, prefer: [lb2] }";
+    let lines = "quorum: majority\ninitial_wait: 5s\ngroups:\n  - { name: blue, prefer: [lb1] }\n  - { name: red, prefer: [lb2] }";
     let mut pair = Pair::start(3, |cluster| cluster.line(lines), groups)?;
     pair.await_owner(1, "blue")?;
     pair.await_owner(2, "red")?;

@@ -350,3 +350,15 @@ async fn pass_neighbours(mut neighbours: watch::Receiver<Arc<Vec<Neighbour>>>, d
 pub(super) async fn unguard(worker: &Worker) -> Result<()> {
     Ok(worker.ask(|dataplane| dataplane.release_guard()).await??)
 }
+
+/// What to say of a reload that begins or ends a cluster.
+pub(super) fn needs_start(is: bool, shall: bool) -> Option<String> {
+    let note = match (is, shall) {
+        (false, true) => {
+            "heartbeat: it begins at the next start; until then this director holds its VIPs always"
+        }
+        (true, false) => "heartbeat: it ends at the next start; until then it goes on as it was",
+        _ => return None,
+    };
+    Some(note.to_owned())
+}

@@ -104,8 +104,7 @@ fn obeys(view: &View, decision: &Decision) {
     let said = || format!("{decision:?} upon {view:#?}");
     let claims = matches!(decision, Decision::Become(Role::Active | Role::Candidate, _));
     if view.me.role == Role::Standby {
-        let given = matches!(decision, Decision::Become(_, Why::GivenBy(_)));
-        let may = view.me.eligible && (view.joined || given) && !sees(Role::Active);
+        let may = view.me.eligible && view.joined && !sees(Role::Active);
         assert!(!claims || may, "a standby claims what it must not: {}", said());
         assert!(claims || *decision == Decision::Stay, "a standby does something else: {}", said());
     }
