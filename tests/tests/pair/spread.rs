@@ -44,7 +44,7 @@ fn owners(pair: &Pair, directors: &[u8]) -> Option<Vec<u8>> {
             status.iter().filter(|(_, status)| holds(status)).map(|(number, _)| *number).collect();
         if let [one] = holders[..] { Some(one) } else { None }
     };
-    GROUPS.iter().map(|group| owner(group)).collect()
+    GROUPS.iter().map(owner).collect()
 }
 
 fn loads(owners: &[u8], directors: &[u8]) -> Vec<usize> {
