@@ -16,14 +16,14 @@ use tokio::sync::{mpsc as tokio_mpsc, oneshot, watch};
 
 use super::keys::Keys;
 use super::machine::{Lease, Machine};
-use super::message::{Message, Neighbour, Role};
+use super::message::{Body, Message, Neighbour, Role};
 use super::moment::Moment;
 use super::node::{Facts, Moved, Refusal};
 use super::report::{Cluster, Lateness};
 use super::settings::Settings;
 use super::transport::{Change, Links};
 use super::wire;
-use crate::model::heartbeat::Member;
+use crate::model::heartbeat::{Link, Member};
 use crate::realtime;
 
 /// Commands that may wait.
@@ -280,7 +280,12 @@ impl Thread {
     }
 
     fn send(&mut self, mut message: Message) {
-        for link in 0..self.links.count() {
+        let beats = matches!(message.body, Body::Beat(_));
+        for (link, kind) in self.setup.me.links.iter().enumerate() {
+            // There the newest message takes the place of one that waits: a beat must not give way to anything else.
+            if !beats && matches!(kind, Link::Serial { .. }) {
+                continue;
+            }
             self.machine.for_link(now(), link, &mut message);
             self.links.send(link, &wire::encode(&message, &self.setup.keys));
         }

@@ -154,7 +154,12 @@ pub(super) async fn gather(
 
 /// Asks the kernel for carriers. It tells by itself when one is lost, but only once a second (linux/net/core/link_watch.c).
 async fn look_at_carriers(interfaces: BTreeSet<String>, every: Duration, found: Arc<watch::Sender<Found>>) {
-    let Ok((connection, netlink, _)) = rtnetlink::new_connection() else { return };
+    let Ok((connection, netlink, _)) = rtnetlink::new_connection() else {
+        tracing::warn!(
+            "cannot ask the kernel for carriers: one that is lost is noticed up to a second later"
+        );
+        return;
+    };
     let mut connections = JoinSet::new();
     connections.spawn(connection);
     let mut ticks = tokio::time::interval(every);
