@@ -18,6 +18,7 @@ use crate::{project, setup, tidy};
   cargo xtask test e2e          real clients and servers in network namespaces
   cargo xtask test bpf          packets through the BPF program
   cargo xtask test vm           the data plane on other kernels, under QEMU
+  cargo xtask test cluster      a hundred thousand simulated clusters, by a release build: needs no root
   cargo xtask test --no-setup   with what is installed")]
 pub struct Arguments {
     /// Which tests
@@ -35,6 +36,7 @@ enum Which {
     Checks,
     E2e,
     Vm,
+    Cluster,
     All,
 }
 
@@ -57,8 +59,10 @@ struct Counts {
 /// Tests that need root: the package they are in, and their name there.
 type Rooted = [(&'static str, &'static str)];
 
-/// How much the simulator of a cluster tries: what it does takes minutes on two cores.
-const CLUSTER_TRIALS: [(&str, &str); 2] = [("CLUSTER_SEEDS", "100000"), ("CLUSTER_CHANGES", "3")];
+/// How much the simulator of a cluster tries among all other tests: a minute or two, unoptimized.
+const SOME_TRIALS: [(&str, &str); 1] = [("CLUSTER_SEEDS", "3000")];
+/// How much it tries when it is asked for: some minutes, and a release build before.
+const ALL_TRIALS: [(&str, &str); 2] = [("CLUSTER_SEEDS", "100000"), ("CLUSTER_CHANGES", "3")];
 /// Tests that need no root, in a stage of their own.
 #[cfg(test)]
 const UNIT: &Rooted = &[("director", "cluster")];
@@ -88,7 +92,7 @@ const VM: &Rooted = &[("tests", "vm")];
 pub fn run(arguments: &Arguments) -> Result<()> {
     let which = arguments.which;
     let wants = |stage| which == stage || which == Which::All;
-    let needs_root = which != Which::Unit;
+    let needs_root = !matches!(which, Which::Unit | Which::Cluster);
     ensure!(
         !needs_root || project::is_root(),
         "these tests make network namespaces and load BPF programs, which need root. Run\n  {}\nor, without root, \
@@ -97,7 +101,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     );
     if !arguments.no_setup {
         setup::ensure(match which {
-            Which::Unit => setup::Scope::Build,
+            Which::Unit | Which::Cluster => setup::Scope::Build,
             _ if wants(Which::Vm) => setup::Scope::Vm,
             Which::Checks | Which::E2e => setup::Scope::Servers,
             _ => setup::Scope::Lab,
@@ -106,6 +110,9 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     let mut outcomes = Vec::new();
     if wants(Which::Unit) {
         outcomes.extend(unit_stages(!arguments.no_setup));
+    }
+    if which == Which::Cluster {
+        outcomes.push(Outcome::of("cluster", || cluster(&["--release"], &ALL_TRIALS)));
     }
     for (stage, name, tests) in [
         (Which::Bpf, "bpf", BPF),
@@ -136,22 +143,21 @@ fn unit_stages(may_install: bool) -> Vec<Outcome> {
         Outcome::of("unit", || {
             count(cargo().args(["test", "--no-fail-fast", "--workspace", "--lib", "--bins"]))
         }),
-        Outcome::of("cluster", || {
-            let mut command = cargo();
-            for (name, value) in CLUSTER_TRIALS {
-                command.env(name, value);
-            }
-            count(command.args([
-                "test",
-                "--no-fail-fast",
-                "--release",
-                "--package",
-                "director",
-                "--test",
-                "cluster",
-            ]))
-        }),
+        Outcome::of("cluster", || cluster(&[], &SOME_TRIALS)),
     ]
+}
+
+/// Simulated clusters: so many as `trials` says.
+fn cluster(build: &[&str], trials: &[(&str, &str)]) -> Result<Counts> {
+    let mut command = cargo();
+    command.envs(trials.iter().copied());
+    count(command.arg("test").args(build).args([
+        "--no-fail-fast",
+        "--package",
+        "director",
+        "--test",
+        "cluster",
+    ]))
 }
 
 /// A cargo that takes no warning about the BPF program either: the director's build script, which builds it, reads
