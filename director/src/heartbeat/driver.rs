@@ -365,9 +365,14 @@ impl Thread {
     }
 
     fn reconfigure(&mut self, setup: Setup) {
-        // Numbers of groups may be others from now on: nothing is answered for by an old one.
-        for i in 0..self.setup.settings.groups.len() {
-            (self.outlets.lease)(i, Lease::Never);
+        // Where numbers of groups are others from now on, nothing is answered for by an old one.
+        let names = |setup: &Setup| -> Vec<String> {
+            setup.settings.groups.iter().map(|group| group.name.clone()).collect()
+        };
+        if names(&setup) != names(&self.setup) {
+            for i in 0..self.setup.settings.groups.len() {
+                (self.outlets.lease)(i, Lease::Never);
+            }
         }
         if (&setup.me, &setup.all) != (&self.setup.me, &self.setup.all) {
             // Closed before they are opened: they have the same addresses.

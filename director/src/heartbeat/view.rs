@@ -16,6 +16,10 @@ use super::moment::Moment;
 use super::node::{Group, Node, Other, Vote};
 use super::spread;
 
+/// After a link came up, a message may have to wait for so long: the kernel asks for a neighbour's MAC once a second (arp(7),
+/// retrans_time), and the last question may have gone nowhere.
+const RESOLUTION: Duration = Duration::from_secs(1);
+
 impl Node {
     /// What it sees of a group.
     pub(super) fn view(&self, now: Moment, i: usize, shed: Option<Key>) -> View<'_> {
@@ -97,7 +101,10 @@ impl Node {
     /// Whether whoever holds a group would have been heard by now. A cable that is plugged in again makes this director eligible
     /// before it brings the first message.
     fn has_listened(&self, now: Moment, group: &Group) -> bool {
-        let recovers = group.recovered.is_some_and(|since| now.since(since) < self.settings.initial_wait);
+        let vanished = |other: &Other| other.heard.is_some() && !other.beat.leaving;
+        let silent = self.alive(now).next().is_none() && self.others.iter().any(vanished);
+        let wait = self.settings.initial_wait + if silent { RESOLUTION } else { Duration::ZERO };
+        let recovers = group.recovered.is_some_and(|since| now.since(since) < wait);
         (now >= self.listens_until() || group.knows_owner) && !recovers
     }
 
