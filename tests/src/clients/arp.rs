@@ -60,7 +60,7 @@ impl ArpWatch {
     pub fn start(host: &Host) -> Result<ArpWatch> {
         let open = || Ok([packet_socket(ETHERTYPE_ARP)?, packet_socket(ETHERTYPE_IPV6)?]);
         let sockets = host.within(open).with_context(|| format!("cannot watch on {}", host.name()))?;
-        let (stopped, stop) = rustix::pipe::pipe()?;
+        let (stopped, stop) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)?;
         let seen = Arc::new(Mutex::new(Vec::new()));
         let noted = Arc::clone(&seen);
         let thread = thread::spawn(move || watch(&sockets, &stopped, &noted));

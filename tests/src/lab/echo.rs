@@ -32,7 +32,7 @@ impl UdpEcho {
             || addresses.map(|ip| UdpSocket::bind((ip, port)).with_context(|| format!("{ip}"))).collect();
         let sockets: Vec<UdpSocket> =
             host.within(bind).with_context(|| format!("UDP port {port} on {}", host.name()))?;
-        let (stopped, stop) = rustix::pipe::pipe()?;
+        let (stopped, stop) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)?;
         let name = host.name().to_owned();
         let thread = thread::spawn(move || serve_datagrams(&name, &sockets, &stopped));
         Ok(UdpEcho { stop: Some(stop), thread: Some(thread) })

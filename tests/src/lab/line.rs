@@ -27,7 +27,7 @@ impl SerialLine {
     /// Lays a line between two devices of these names, which are made.
     pub fn new(ends: [&Path; 2]) -> Result<SerialLine> {
         let [(one, near_one), (other, near_other)] = [plug(ends[0])?, plug(ends[1])?];
-        let (stopped, stop) = rustix::pipe::pipe()?;
+        let (stopped, stop) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)?;
         let cut = Arc::new(AtomicBool::new(false));
         let is_cut = Arc::clone(&cut);
         let thread = thread::spawn(move || carry(&[one, other], &stopped, &is_cut));
