@@ -4,6 +4,7 @@
 //! itself when it is dropped, also by a panic; what a killed test left behind is swept by the next one. In [`vm`] the same
 //! lab is made on other kernels, inside virtual machines.
 
+mod background;
 pub mod clients;
 pub mod lab;
 pub mod pair;

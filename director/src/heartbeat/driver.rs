@@ -444,11 +444,9 @@ impl Thread {
     fn say_goodbye(mut self) {
         let groups = self.setup.settings.groups.len();
         let stays: Vec<bool> = (0..groups).map(|i| self.machine.is_heirless(now(), i)).collect();
-        self.machine.node_mut().say_goodbye();
         for _ in 0..GOODBYES {
-            self.machine.node_mut();
-            let turn = self.machine.turn(now());
-            turn.send.into_iter().for_each(|message| self.send(message));
+            let goodbye = self.machine.goodbye(now());
+            goodbye.send.into_iter().for_each(|message| self.send(message));
         }
         let mut roles = self.roles();
         for (i, (_, role, _)) in roles.iter_mut().enumerate() {

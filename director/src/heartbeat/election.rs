@@ -348,9 +348,9 @@ fn failback_delay(failback: Failback) -> Duration {
 }
 
 /// Eligible, not reluctant, well off.
-type Worth = (bool, bool, Standing);
+pub(super) type Worth = (bool, bool, Standing);
 /// What only breaks ties: no two names are equal.
-type Tie<'a> = (u16, Reverse<&'a str>);
+pub(super) type Tie<'a> = (u16, Reverse<&'a str>);
 
 /// What an owner gives way to in any case.
 fn worth(contender: &Contender) -> Worth {
@@ -358,7 +358,7 @@ fn worth(contender: &Contender) -> Worth {
 }
 
 /// The whole order: no two directors are equal.
-fn merit<'a>(contender: &Contender<'a>) -> (Worth, Tie<'a>) {
+pub(super) fn merit<'a>(contender: &Contender<'a>) -> (Worth, Tie<'a>) {
     (worth(contender), merit_of_name(contender))
 }
 

@@ -4,8 +4,6 @@
 //! Whoever runs it, calls, each time something happened: [`Machine::awake`] before anything else; [`Machine::receive`] with every message
 //! that came; then [`Machine::turn`], and sends what that returns by all links.
 
-use std::time::Duration;
-
 use super::election::Backing;
 use super::message::{Beat, Body, Key, MOST_NEIGHBOURS, Message, Neighbour, Role};
 use super::moment::Moment;
@@ -144,9 +142,7 @@ impl Machine {
             self.next_beat = (self.next_beat + interval).max(now + interval / 2);
         }
         self.urgent = false;
-        let acks = self.sessions.acks(now);
-        let beat = Beat { config: self.config, acks, ..self.node.beat(now) };
-        let mut send = vec![self.message(now, Body::Beat(beat))];
+        let mut send = vec![self.beat(now)];
         self.sent = now;
         if due && !self.untold.is_empty() {
             let some = self.untold.drain(..self.untold.len().min(MOST_NEIGHBOURS)).collect();
@@ -158,6 +154,20 @@ impl Machine {
     /// Tells the others of neighbours, some with each of the next beats, in place of what they were not told yet.
     pub fn tell_neighbours(&mut self, neighbours: &[Neighbour]) {
         self.untold = neighbours.to_vec();
+    }
+
+    /// Says that nothing more will come, whether a beat is due or not.
+    pub fn goodbye(&mut self, now: Moment) -> Turn {
+        let moved = self.awake(now);
+        self.node.say_goodbye();
+        self.sent = now;
+        Turn { moved, send: vec![self.beat(now)] }
+    }
+
+    fn beat(&mut self, now: Moment) -> Message {
+        let acks = self.sessions.acks(now);
+        let beat = Beat { config: self.config, acks, ..self.node.beat(now) };
+        self.message(now, Body::Beat(beat))
     }
 
     fn message(&mut self, now: Moment, body: Body) -> Message {
@@ -258,10 +268,5 @@ impl Machine {
     /// The same, to be told of messages that could not even be read.
     pub fn sessions_mut(&mut self) -> &mut Sessions {
         &mut self.sessions
-    }
-
-    /// From one beat to the next.
-    pub fn interval(&self) -> Duration {
-        self.node.settings.interval
     }
 }

@@ -292,8 +292,7 @@ impl Node {
     /// It holds a group that nobody could take.
     pub fn hold(&mut self, now: Moment, hold: bool) -> Result<(), Refusal> {
         for i in (0..self.groups.len()).filter(|i| hold && self.groups[*i].role == Role::Active) {
-            let view = self.view(now, i, None);
-            if election::best(view.others.iter()).is_none() {
+            if self.is_heirless(now, i) {
                 let name = self.groups[i].settings.name.clone();
                 return Err(Refusal::NoHeir(name, self.why_nobody(now, i)));
             }
@@ -315,7 +314,7 @@ impl Node {
     pub fn may_end(&self, now: Moment) -> bool {
         (0..self.groups.len()).all(|i| match self.groups[i].role {
             Role::Standby | Role::Candidate => true,
-            Role::Active => election::best(self.view(now, i, None).others.iter()).is_none(),
+            Role::Active => self.is_heirless(now, i),
             Role::Yielding => false,
         })
     }
@@ -326,7 +325,7 @@ impl Node {
     }
 
     /// Says that nothing more will come: who hears it need not wait until it counts as dead.
-    pub fn say_goodbye(&mut self) {
+    pub(super) fn say_goodbye(&mut self) {
         self.gone = true;
     }
 

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::message::Key;
-use crate::model::heartbeat::{Balance, Failback, Group, Heartbeat, Quorum};
+use crate::model::heartbeat::{Balance, Failback, Group, Heartbeat};
 
 /// What a director goes by.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -83,10 +83,7 @@ impl Settings {
             dead_after: heartbeat.dead_after,
             initial_wait: heartbeat.initial_wait,
             settle: heartbeat.settle,
-            votes: match heartbeat.quorum {
-                Quorum::None => 1,
-                Quorum::Majority => heartbeat.directors.len() / 2 + 1,
-            },
+            votes: heartbeat.votes(),
             balance: heartbeat.balance,
             witnesses: !heartbeat.ping.is_empty(),
             peers,

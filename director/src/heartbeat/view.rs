@@ -10,7 +10,7 @@
 
 use std::time::Duration;
 
-use super::election::{Backing, Contender, Rules, View};
+use super::election::{self, Backing, Contender, Rules, View};
 use super::message::{Key, Role, Standing};
 use super::moment::Moment;
 use super::node::{Group, Node, Other, Vote};
@@ -101,8 +101,7 @@ impl Node {
     /// Whether whoever holds a group would have been heard by now. A cable that is plugged in again makes this director eligible
     /// before it brings the first message.
     fn has_listened(&self, now: Moment, group: &Group) -> bool {
-        let vanished = |other: &Other| other.heard.is_some() && !other.beat.leaving;
-        let silent = self.alive(now).next().is_none() && self.others.iter().any(vanished);
+        let silent = self.alive(now).next().is_none() && self.others.iter().any(Other::took_part);
         let wait = self.settings.initial_wait + if silent { RESOLUTION } else { Duration::ZERO };
         let recovers = group.recovered.is_some_and(|since| now.since(since) < wait);
         (now >= self.listens_until() || group.knows_owner) && !recovers
@@ -131,10 +130,9 @@ impl Node {
         let reaches_none =
             |other: &Other| other.beat.groups.first().is_some_and(|beat| beat.standing.witnesses == 0);
         // With nobody else there, nobody is better off: it stays, unless somebody vanished, who may hold it now.
-        let vanished = |other: &Other| other.heard.is_some() && !other.beat.leaving;
         self.settings.witnesses
             && self.witnesses() == Some(0)
-            && self.others.iter().any(vanished)
+            && self.others.iter().any(Other::took_part)
             && !self.alive(now).any(reaches_none)
     }
 
@@ -191,19 +189,14 @@ impl Node {
             self.groups[i].vote = kept;
             return;
         }
-        let claims = self.alive(now).filter_map(|other| {
-            let beat = other.of(group.settings.key)?;
-            let claims = matches!(beat.role, Role::Candidate | Role::Active);
-            // An owner first; of candidates the better one, as they see it themselves.
-            let order =
-                (beat.role == Role::Active, beat.eligible, !beat.reluctant, beat.standing, beat.preference);
-            claims.then_some((order, std::cmp::Reverse(&other.peer.name), other, beat.term))
-        });
-        let best = claims.max_by(|a, b| (a.0, a.1).cmp(&(b.0, b.1)));
-        let vote = best.and_then(|(_, _, other, term)| {
+        let view = self.view(now, i, None);
+        let claims = view.others.iter().filter(|other| matches!(other.role, Role::Candidate | Role::Active));
+        // An owner first; of candidates the better one, as they see it themselves.
+        let best = claims.max_by_key(|other| (other.role == Role::Active, election::merit(other)));
+        let vote = best.and_then(|best| {
             // From the message that claims, not from now.
-            let until = other.heard? + self.settings.dead_after;
-            Some(Vote { to: other.peer.key, term, until })
+            let heard = self.others.iter().find(|other| other.peer.key == best.key)?.heard?;
+            Some(Vote { to: best.key, term: best.term, until: heard + self.settings.dead_after })
         });
         self.groups[i].vote = vote;
     }

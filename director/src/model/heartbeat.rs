@@ -39,6 +39,14 @@ pub struct Heartbeat {
 }
 
 impl Heartbeat {
+    /// How many directors must agree to an owner, itself included; 1: nobody else.
+    pub fn votes(&self) -> usize {
+        match self.quorum {
+            Quorum::None => 1,
+            Quorum::Majority => self.directors.len() / 2 + 1,
+        }
+    }
+
     /// The director of that name.
     pub fn member(&self, name: &str) -> Option<&Member> {
         self.directors.iter().find(|member| member.name == name)
@@ -156,6 +164,21 @@ pub struct Group {
     pub virtual_mac: Option<[u8; 6]>,
     /// What is started in this order where the group is held, and stopped in the opposite one.
     pub resources: Vec<Resource>,
+}
+
+impl Group {
+    /// One of which nothing else is said: its VIPs are taken by addresses, and stay where they are.
+    pub fn new(name: &str, vips: Vec<Vip>) -> Group {
+        Group {
+            name: name.to_owned(),
+            vips,
+            prefer: Vec::new(),
+            failback: Failback::Never,
+            takeover: Means::Address,
+            virtual_mac: None,
+            resources: Vec::new(),
+        }
+    }
 }
 
 /// How VIPs are taken.

@@ -128,7 +128,8 @@ fn read_link(message: &LinkMessage) -> Link {
     }
 }
 
-fn read_address(message: &AddressMessage) -> Option<Address> {
+/// An interface's own address in a message, and all flags of it.
+pub(crate) fn own_address(message: &AddressMessage) -> Option<(IpAddr, AddressFlags)> {
     let mut address = None;
     let mut local = None;
     let mut flags = AddressFlags::from_bits_retain(u32::from(message.header.flags.bits()));
@@ -141,18 +142,22 @@ fn read_address(message: &AddressMessage) -> Option<Address> {
             _ => {}
         }
     }
+    Some((local.or(address)?, flags))
+}
+
+fn read_address(message: &AddressMessage) -> Option<Address> {
+    let (address, flags) = own_address(message)?;
     Some(Address {
-        address: local.or(address)?,
+        address,
         prefix: message.header.prefix_len,
         secondary: flags.contains(AddressFlags::Secondary),
         usable: !flags.intersects(AddressFlags::Tentative | AddressFlags::Dadfailed),
     })
 }
 
-fn read_neighbour(message: &NeighbourMessage) -> Option<(HopKey, Option<KernelNeighbour>)> {
-    let header = &message.header;
-    let mut address = None;
-    let mut mac = None;
+/// A neighbour's address and MAC, as far as a message names them.
+pub(crate) fn address_and_mac(message: &NeighbourMessage) -> (Option<IpAddr>, Option<Mac>) {
+    let (mut address, mut mac) = (None, None);
     for attribute in &message.attributes {
         match attribute {
             NeighbourAttribute::Destination(NeighbourAddress::Inet(ip)) => address = Some(IpAddr::V4(*ip)),
@@ -161,6 +166,12 @@ fn read_neighbour(message: &NeighbourMessage) -> Option<(HopKey, Option<KernelNe
             _ => {}
         }
     }
+    (address, mac)
+}
+
+fn read_neighbour(message: &NeighbourMessage) -> Option<(HopKey, Option<KernelNeighbour>)> {
+    let header = &message.header;
+    let (address, mac) = address_and_mac(message);
     let key = HopKey { ifindex: header.ifindex, address: address? };
     let ours = matches!(header.family, AddressFamily::Inet | AddressFamily::Inet6)
         && !header.flags.contains(NeighbourFlags::Proxy);

@@ -28,6 +28,7 @@ use rustix::net::sockopt::{Timeout, set_socket_timeout};
 
 use super::observed::Observed;
 use crate::model::Vip;
+use crate::neighbours::kernel::address_and_mac;
 use crate::neighbours::netlink::{DATAGRAM_LEN, RawMessages, append, family};
 use crate::neighbours::wire::{Mac, is_unicast};
 
@@ -227,15 +228,7 @@ pub struct Known {
 
 fn read_neighbour(message: &RouteNetlinkMessage) -> Option<Known> {
     let RouteNetlinkMessage::NewNeighbour(message) = message else { return None };
-    let (mut address, mut mac) = (None, None);
-    for attribute in &message.attributes {
-        match attribute {
-            NeighbourAttribute::Destination(NeighbourAddress::Inet(ip)) => address = Some(IpAddr::V4(*ip)),
-            NeighbourAttribute::Destination(NeighbourAddress::Inet6(ip)) => address = Some(IpAddr::V6(*ip)),
-            NeighbourAttribute::LinkLayerAddress(bytes) => mac = Mac::try_from(bytes.as_slice()).ok(),
-            _ => {}
-        }
-    }
+    let (address, mac) = address_and_mac(message);
     let state = message.header.state;
     let resolved = matches!(
         state,

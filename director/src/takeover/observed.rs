@@ -3,10 +3,11 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
-use netlink_packet_route::address::{AddressAttribute, AddressFlags, AddressMessage};
+use netlink_packet_route::address::{AddressFlags, AddressMessage};
 use netlink_packet_route::link::{InfoKind, LinkAttribute, LinkFlags, LinkInfo, LinkMessage};
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 
+use crate::neighbours::kernel::own_address;
 use crate::neighbours::wire::Mac;
 
 /// An interface.
@@ -181,17 +182,7 @@ fn read_link(message: &LinkMessage) -> Option<Link> {
 /// The interface's own address in a message (of a point-to-point one, not the peer's), its prefix length, and
 /// whether it is secondary.
 fn read_address(message: &AddressMessage) -> Option<((IpAddr, u8), bool)> {
-    let (mut address, mut local) = (None, None);
-    let mut flags = AddressFlags::from_bits_retain(u32::from(message.header.flags.bits()));
-    for attribute in &message.attributes {
-        match attribute {
-            AddressAttribute::Address(ip) => address = Some(*ip),
-            AddressAttribute::Local(ip) => local = Some(*ip),
-            AddressAttribute::Flags(all) => flags |= *all,
-            _ => {}
-        }
-    }
-    let address = local.or(address)?;
+    let (address, flags) = own_address(message)?;
     // IPv6 has no secondary addresses: there, the same bit says "temporary".
     let secondary = address.is_ipv4() && flags.contains(AddressFlags::Secondary);
     Some(((address, message.header.prefix_len), secondary))

@@ -324,8 +324,7 @@ impl World {
         let own = self.hosts[host].clock.at(self.now);
         for _ in 0..GOODBYES {
             let Some(machine) = &mut self.hosts[host].machine else { return };
-            machine.node_mut().say_goodbye();
-            let turn = machine.turn(own);
+            let turn = machine.goodbye(own);
             self.note(host, &turn.moved);
             for message in turn.send {
                 self.send(host, message);

@@ -27,7 +27,7 @@ impl Namespace {
     pub fn new() -> Self {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         assert!(rustix::process::geteuid().is_root(), "this test makes network namespaces: run it as root");
-        let name = format!("hl{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
+        let name = format!("nb{}-{}-link", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
         run(&format!("ip netns add {name}"));
         let namespace = Self(name);
         namespace.ip("link set lo up");

@@ -6,11 +6,12 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use director::heartbeat::message::Neighbour;
+use director::model::heartbeat::Group;
 use director::takeover;
 
 use crate::rig::{
-    CLIENT_MAC, DIRECTOR_MACS, Director, Lab, Namespace, VIRTUAL_MAC, announcements, group, ip, mac, pair,
-    setup, until, vip,
+    CLIENT_MAC, DIRECTOR_MACS, Director, Lab, Namespace, VIRTUAL_MAC, announcements, ip, mac, pair, setup,
+    until, vip,
 };
 
 const BROADCAST: &str = "ff:ff:ff:ff:ff:ff";
@@ -45,7 +46,7 @@ fn a_client_follows_what_is_taken_and_released_of_both_families() {
 fn one_vip_and_two_hundred_are_taken_and_released() {
     let lab = Lab::new();
     let many = (0..100).flat_map(|n| [vip(&format!("10.9.1.{n}"), 32), vip(&format!("fd09::1:{n}"), 64)]);
-    let groups = vec![group("one", vec![vip("10.9.0.100", 24)]), group("many", many.collect())];
+    let groups = vec![Group::new("one", vec![vip("10.9.0.100", 24)]), Group::new("many", many.collect())];
     let director = lab.director(setup(groups));
     for _ in 0..3 {
         println!("one VIP taken in {:?}", director.take("one"));
@@ -119,7 +120,7 @@ fn named_and_shared_neighbours_are_told_where_broadcasts_do_not_reach() {
 #[test]
 fn what_others_change_is_put_right_and_announced() {
     let lab = Lab::new();
-    let groups = vec![pair().groups.remove(0), group("standby", vec![vip("10.9.0.200", 24)])];
+    let groups = vec![pair().groups.remove(0), Group::new("standby", vec![vip("10.9.0.200", 24)])];
     let (director, namespace) = (lab.director(setup(groups)), &lab.directors[0]);
     director.take("g");
     for (address, prefix) in [("10.9.0.100", 24), ("fd09::100", 64)] {
@@ -172,9 +173,10 @@ fn what_a_crash_has_left_is_removed() {
     director.takeover.leave().expect("it ends");
     assert!(namespace.has("10.9.0.100") && namespace.has("fd09::100"));
     // A reload forgets a VIP.
-    let director = lab.director(setup(vec![group("g", vec![vip("fd09::100", 64), vip("10.9.0.101", 24)])]));
+    let director =
+        lab.director(setup(vec![Group::new("g", vec![vip("fd09::100", 64), vip("10.9.0.101", 24)])]));
     director.take("g");
-    director.setups.send_replace(Arc::new(setup(vec![group("g", vec![vip("fd09::100", 64)])])));
+    director.setups.send_replace(Arc::new(setup(vec![Group::new("g", vec![vip("fd09::100", 64)])])));
     until("forgotten", || !namespace.has("10.9.0.101"));
     assert!(namespace.has("fd09::100"));
 }
@@ -186,7 +188,8 @@ fn vips_of_one_network_leave_each_other_and_foreign_addresses_alone() {
         let namespace = &lab.directors[0];
         namespace.sysctl("net.ipv4.conf.all.promote_secondaries=0");
         namespace.sysctl("net.ipv4.conf.d0.promote_secondaries=0");
-        let groups = vec![group("x", vec![vip("10.8.0.10", 24)]), group("y", vec![vip("10.8.0.20", 24)])];
+        let groups =
+            vec![Group::new("x", vec![vip("10.8.0.10", 24)]), Group::new("y", vec![vip("10.8.0.20", 24)])];
         let director = lab.director(setup(groups));
         director.take("x");
         director.want(&["x", "y"], 0);

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use director::heartbeat::message::Neighbour;
 use director::model::Vip;
-use director::model::heartbeat::{Announce, Failback, Group, Means};
+use director::model::heartbeat::{Announce, Group};
 use director::takeover::{self, Inputs, Report, Setup, Takeover, Want, Wanted};
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 use socket2::{Domain, Protocol, Socket, Type};
@@ -254,18 +254,6 @@ pub fn vip(address: &str, prefix: u8) -> Vip {
     Vip { address: ip(address), prefix, interface: "d0".to_owned() }
 }
 
-pub fn group(name: &str, vips: Vec<Vip>) -> Group {
-    Group {
-        name: name.to_owned(),
-        vips,
-        prefer: Vec::new(),
-        failback: Failback::Never,
-        takeover: Means::Address,
-        virtual_mac: None,
-        resources: Vec::new(),
-    }
-}
-
 pub fn setup(groups: Vec<Group>) -> Setup {
     let spacing = Duration::from_millis(100);
     let announce = Announce { burst: 2, spacing, refresh: None, neighbours: Vec::new(), share: None };
@@ -274,5 +262,5 @@ pub fn setup(groups: Vec<Group>) -> Setup {
 
 /// One group with a VIP of each family.
 pub fn pair() -> Setup {
-    setup(vec![group("g", vec![vip("10.9.0.100", 24), vip("fd09::100", 64)])])
+    setup(vec![Group::new("g", vec![vip("10.9.0.100", 24), vip("fd09::100", 64)])])
 }

@@ -2,15 +2,15 @@
 
 use std::io::Read;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::AsFd;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::thread::{self, JoinHandle};
 use std::time::Instant;
 
 use anyhow::{Context, Result};
 use rustix::event::{PollFd, PollFlags, poll};
 use socket2::{Domain, Protocol, SockFilter, Socket, Type};
 
+use crate::background::{Background, Stopped};
 use crate::lab::Host;
 
 /// At most so many are kept; what comes later is not.
@@ -23,9 +23,7 @@ const ETHERTYPE_IPV6: u16 = 0x86dd;
 #[derive(Debug)]
 pub struct ArpWatch {
     seen: Arc<Mutex<Vec<Sighting>>>,
-    /// Closing it ends the thread.
-    stop: Option<OwnedFd>,
-    thread: Option<JoinHandle<()>>,
+    _thread: Background<()>,
 }
 
 /// A message of ARP (RFC 826) or a neighbour advertisement (RFC 4861, 4.4).
@@ -60,11 +58,10 @@ impl ArpWatch {
     pub fn start(host: &Host) -> Result<ArpWatch> {
         let open = || Ok([packet_socket(ETHERTYPE_ARP)?, packet_socket(ETHERTYPE_IPV6)?]);
         let sockets = host.within(open).with_context(|| format!("cannot watch on {}", host.name()))?;
-        let (stopped, stop) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)?;
         let seen = Arc::new(Mutex::new(Vec::new()));
         let noted = Arc::clone(&seen);
-        let thread = thread::spawn(move || watch(&sockets, &stopped, &noted));
-        Ok(ArpWatch { seen, stop: Some(stop), thread: Some(thread) })
+        let thread = Background::start(move |stopped| watch(&sockets, stopped, &noted))?;
+        Ok(ArpWatch { seen, _thread: thread })
     }
 
     /// What was heard up to now, the oldest first.
@@ -75,15 +72,6 @@ impl ArpWatch {
     /// What was said of an address up to now.
     pub fn of(&self, ip: IpAddr) -> Vec<Sighting> {
         self.seen().into_iter().filter(|sighting| sighting.ip == ip).collect()
-    }
-}
-
-impl Drop for ArpWatch {
-    fn drop(&mut self) {
-        self.stop = None;
-        if let Some(thread) = self.thread.take() {
-            let _ = thread.join();
-        }
     }
 }
 
@@ -116,7 +104,7 @@ fn only_advertisements() -> [SockFilter; 6] {
 
 const ADVERTISEMENT: u8 = 136;
 
-fn watch(sockets: &[Socket; 2], stopped: &OwnedFd, seen: &Mutex<Vec<Sighting>>) {
+fn watch(sockets: &[Socket; 2], stopped: &Stopped, seen: &Mutex<Vec<Sighting>>) {
     let mut frame = [0; 2048];
     loop {
         let all = sockets.iter().map(AsFd::as_fd).chain([stopped.as_fd()]);

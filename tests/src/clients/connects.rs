@@ -2,55 +2,38 @@
 
 use std::net::SocketAddr;
 use std::os::fd::AsFd;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Context, Result};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use socket2::{Domain, Protocol, Socket, Type};
 
 use super::pace::{Pace, be_punctual};
 use super::prober::MOST_PROBES;
 use super::probes::{Probe, Probes};
+use crate::background::{Background, Stopped};
 use crate::lab::Host;
 
 /// Opens connections from a host, by a thread of its own, until it is stopped or dropped. One that was accepted is reset at
 /// once, so that neither side keeps anything of it.
 #[derive(Debug)]
-pub struct Connects {
-    stop: Arc<AtomicBool>,
-    thread: Option<JoinHandle<Result<Probes>>>,
-}
+pub struct Connects(Background<Result<Probes>>);
 
 impl Connects {
     /// Starts to connect, once in each `every`. A connection counts if it is accepted within `timeout`; below a second,
     /// that is by the first SYN. In what is seen, none says which host answered.
     pub fn start(host: &Host, server: SocketAddr, every: Duration, timeout: Duration) -> Result<Connects> {
-        let stop = Arc::new(AtomicBool::new(false));
-        let (stopped, host) = (Arc::clone(&stop), host.clone());
-        let thread = thread::spawn(move || {
-            host.within(|| Ok(Run::new(server, every, timeout).run(&stopped)))
+        let host = host.clone();
+        let connect = move |stopped: &Stopped| {
+            host.within(|| Ok(Run::new(server, every, timeout).run(stopped)))
                 .with_context(|| format!("cannot connect to {server} from {}", host.name()))
-        });
-        Ok(Connects { stop, thread: Some(thread) })
+        };
+        Background::start(connect).map(Connects)
     }
 
     /// Ends it, after the last connections had their time, and says what it saw.
-    pub fn stop(mut self) -> Result<Probes> {
-        self.stop.store(true, Ordering::Relaxed);
-        let thread = self.thread.take().context("it stops once")?;
-        thread.join().map_err(|_| anyhow!("the thread that connects panicked"))?
-    }
-}
-
-impl Drop for Connects {
-    fn drop(&mut self) {
-        self.stop.store(true, Ordering::Relaxed);
-        if let Some(thread) = self.thread.take() {
-            let _ = thread.join();
-        }
+    pub fn stop(self) -> Result<Probes> {
+        self.0.stop()?
     }
 }
 
@@ -70,10 +53,10 @@ impl Run {
         Run { server, timeout, seen, under_way: Vec::new() }
     }
 
-    fn run(mut self, stop: &AtomicBool) -> Probes {
+    fn run(mut self, stopped: &Stopped) -> Probes {
         self.seen.realtime = be_punctual();
         let mut pace = Pace::new(self.seen.begun, self.seen.every);
-        while !stop.load(Ordering::Relaxed) && self.seen.probes.len() < MOST_PROBES {
+        while !stopped.is_set() && self.seen.probes.len() < MOST_PROBES {
             let now = Instant::now();
             if pace.is_due(now) {
                 self.connect(now);

@@ -2,16 +2,14 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::os::fd::AsFd;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Context, Result};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use super::pace::{Pace, be_punctual};
 use super::probes::{Probe, Probes};
+use crate::background::{Background, Stopped};
 use crate::lab::Host;
 
 /// How long the last answers may take.
@@ -23,10 +21,7 @@ pub(super) const MOST_PROBES: usize = 1_000_000;
 /// Sends numbered datagrams from one port of a host to a UDP echo server, by a thread of its own, until it is stopped or
 /// dropped.
 #[derive(Debug)]
-pub struct Prober {
-    stop: Arc<AtomicBool>,
-    thread: Option<JoinHandle<Probes>>,
-}
+pub struct Prober(Background<Probes>);
 
 impl Prober {
     /// Starts to send, one datagram in each `every`; all are one flow. The echo server is `Lab::udp_echo`.
@@ -45,26 +40,12 @@ impl Prober {
                 Ok(socket)
             })
             .with_context(|| format!("cannot probe {server} from {}", host.name()))?;
-        let stop = Arc::new(AtomicBool::new(false));
-        let stopped = Arc::clone(&stop);
-        let thread = thread::spawn(move || Run::new(socket, every).run(&stopped));
-        Ok(Prober { stop, thread: Some(thread) })
+        Background::start(move |stopped| Run::new(socket, every).run(stopped)).map(Prober)
     }
 
     /// Ends it, after the last answers had their time, and says what it saw.
-    pub fn stop(mut self) -> Result<Probes> {
-        self.stop.store(true, Ordering::Relaxed);
-        let thread = self.thread.take().context("a prober stops once")?;
-        thread.join().map_err(|_| anyhow!("the prober's thread panicked"))
-    }
-}
-
-impl Drop for Prober {
-    fn drop(&mut self) {
-        self.stop.store(true, Ordering::Relaxed);
-        if let Some(thread) = self.thread.take() {
-            let _ = thread.join();
-        }
+    pub fn stop(self) -> Result<Probes> {
+        self.0.stop()
     }
 }
 
@@ -82,10 +63,10 @@ impl Run {
         Run { socket, seen, unanswered: 0 }
     }
 
-    fn run(mut self, stop: &AtomicBool) -> Probes {
+    fn run(mut self, stopped: &Stopped) -> Probes {
         self.seen.realtime = be_punctual();
         let mut pace = Pace::new(self.seen.begun, self.seen.every);
-        while !stop.load(Ordering::Relaxed) && self.seen.probes.len() < MOST_PROBES {
+        while !stopped.is_set() && self.seen.probes.len() < MOST_PROBES {
             let now = Instant::now();
             if pace.is_due(now) {
                 self.send(now);

@@ -2,12 +2,14 @@
 
 use std::io::{BufRead, BufReader, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, Shutdown, TcpListener, TcpStream, UdpSocket};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::AsFd;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 
 use anyhow::{Context, Result};
 use rustix::event::{PollFd, PollFlags, poll};
+
+use crate::background::{Background, Stopped};
 
 use super::host::Host;
 
@@ -17,9 +19,7 @@ pub const WHERE: &str = "where?";
 /// A UDP server that answers each datagram with `<host>:<payload>`, until it is dropped.
 #[derive(Debug)]
 pub struct UdpEcho {
-    /// Closing it ends the thread.
-    stop: Option<OwnedFd>,
-    thread: Option<JoinHandle<()>>,
+    _thread: Background<()>,
 }
 
 impl UdpEcho {
@@ -32,23 +32,13 @@ impl UdpEcho {
             || addresses.map(|ip| UdpSocket::bind((ip, port)).with_context(|| format!("{ip}"))).collect();
         let sockets: Vec<UdpSocket> =
             host.within(bind).with_context(|| format!("UDP port {port} on {}", host.name()))?;
-        let (stopped, stop) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)?;
         let name = host.name().to_owned();
-        let thread = thread::spawn(move || serve_datagrams(&name, &sockets, &stopped));
-        Ok(UdpEcho { stop: Some(stop), thread: Some(thread) })
+        let thread = Background::start(move |stopped| serve_datagrams(&name, &sockets, stopped))?;
+        Ok(UdpEcho { _thread: thread })
     }
 }
 
-impl Drop for UdpEcho {
-    fn drop(&mut self) {
-        self.stop = None;
-        if let Some(thread) = self.thread.take() {
-            let _ = thread.join();
-        }
-    }
-}
-
-fn serve_datagrams(name: &str, sockets: &[UdpSocket], stopped: &OwnedFd) {
+fn serve_datagrams(name: &str, sockets: &[UdpSocket], stopped: &Stopped) {
     let mut buffer = vec![0; 65_536];
     let prefix = format!("{name}:").into_bytes();
     loop {

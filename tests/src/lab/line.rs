@@ -6,19 +6,18 @@ use std::os::unix::fs::{OpenOptionsExt, symlink};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread::{self, JoinHandle};
 
 use anyhow::{Context, Result};
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 
+use crate::background::{Background, Stopped};
+
 /// A line, until it is dropped.
 #[derive(Debug)]
 pub struct SerialLine {
     cut: Arc<AtomicBool>,
-    /// Closing it ends the thread.
-    stop: Option<OwnedFd>,
-    thread: Option<JoinHandle<()>>,
+    _thread: Background<()>,
     /// As long as somebody has the near ends open, the far ones do not hang up.
     _near: [File; 2],
 }
@@ -27,11 +26,10 @@ impl SerialLine {
     /// Lays a line between two devices of these names, which are made.
     pub fn new(ends: [&Path; 2]) -> Result<SerialLine> {
         let [(one, near_one), (other, near_other)] = [plug(ends[0])?, plug(ends[1])?];
-        let (stopped, stop) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)?;
         let cut = Arc::new(AtomicBool::new(false));
         let is_cut = Arc::clone(&cut);
-        let thread = thread::spawn(move || carry(&[one, other], &stopped, &is_cut));
-        Ok(SerialLine { cut, stop: Some(stop), thread: Some(thread), _near: [near_one, near_other] })
+        let thread = Background::start(move |stopped| carry(&[one, other], stopped, &is_cut))?;
+        Ok(SerialLine { cut, _thread: thread, _near: [near_one, near_other] })
     }
 
     /// What is said from now on is lost; the devices stay as they are.
@@ -42,15 +40,6 @@ impl SerialLine {
     /// What is said from now on arrives again.
     pub fn mend(&self) {
         self.cut.store(false, Ordering::Relaxed);
-    }
-}
-
-impl Drop for SerialLine {
-    fn drop(&mut self) {
-        self.stop = None;
-        if let Some(thread) = self.thread.take() {
-            let _ = thread.join();
-        }
     }
 }
 
@@ -68,7 +57,7 @@ fn plug(path: &Path) -> Result<(OwnedFd, File)> {
     Ok((far, near))
 }
 
-fn carry(ends: &[OwnedFd; 2], stopped: &OwnedFd, cut: &AtomicBool) {
+fn carry(ends: &[OwnedFd; 2], stopped: &Stopped, cut: &AtomicBool) {
     let mut bytes = [0; 4096];
     loop {
         let all = ends.iter().map(AsFd::as_fd).chain([stopped.as_fd()]);

@@ -148,7 +148,7 @@ impl Builder<'_> {
                 let place = draft.group.place().unwrap_or(draft.place);
                 self.names.add_key(reader, &Given::Right { place, value: name.to_owned() });
                 let vips = vec![draft.vip.clone()];
-                self.groups.push((place, as_left_out(name, vips, self.around.failback)));
+                self.groups.push((place, Group { failback: self.around.failback, ..Group::new(name, vips) }));
             }
         }
         for (place, group) in &self.groups {
@@ -162,19 +162,6 @@ impl Builder<'_> {
             let complaint = Complaint::new("`heartbeat` has nothing to hold: there are no VIPs");
             reader.error(self.around.place, complaint.hint("add one to `vips`, or remove `heartbeat`"));
         }
-    }
-}
-
-/// A group that only VIPs name.
-fn as_left_out(name: &str, vips: Vec<crate::model::Vip>, failback: Failback) -> Group {
-    Group {
-        name: name.to_owned(),
-        vips,
-        prefer: Vec::new(),
-        failback,
-        takeover: Means::Address,
-        virtual_mac: None,
-        resources: Vec::new(),
     }
 }
 

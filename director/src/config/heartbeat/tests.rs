@@ -150,7 +150,7 @@ fn the_example_is_a_cluster() {
             member("lb1", 200, ["192.0.2.11:694", "198.51.100.11:694"]),
             member("lb2", 100, ["192.0.2.12:694", "198.51.100.12:694"]),
         ],
-        groups: vec![group("default", config.vips)],
+        groups: vec![Group::new("default", config.vips)],
     };
     assert_eq!(heartbeat, expected);
     assert!(notes.iter().all(|note| note.message.contains("HTTP")), "{notes:?}");
@@ -171,19 +171,6 @@ fn what_the_example_has_in_comments_is_accepted() {
         (heartbeat.groups[0].prefer.as_slice(), heartbeat.track.len()),
         (&strings(&["lb2", "lb1"])[..], 1)
     );
-}
-
-/// A group of which nothing is said.
-fn group(name: &str, vips: Vec<Vip>) -> Group {
-    Group {
-        name: name.to_owned(),
-        vips,
-        prefer: Vec::new(),
-        failback: Failback::Never,
-        takeover: Means::Address,
-        virtual_mac: None,
-        resources: Vec::new(),
-    }
 }
 
 #[test]
@@ -279,16 +266,16 @@ fn whole_groups(vips: &[Vip]) -> Vec<Group> {
                 resource("route", &["/sbin/ip", "route", "add"], &["/sbin/ip", "route", "delete"], SECOND),
                 resource("mail", &["/m", "start"], &["/m", "stop"], 10 * SECOND),
             ],
-            ..group("blue", vec![vips[2].clone()])
+            ..Group::new("blue", vec![vips[2].clone()])
         },
         Group {
             failback: Failback::After(Duration::ZERO),
             takeover: Means::Command(command),
-            ..group("green", Vec::new())
+            ..Group::new("green", Vec::new())
         },
-        Group { failback: own, takeover: Means::Dns(dns), ..group("names", Vec::new()) },
-        Group { failback: own, ..group("red", vec![vips[0].clone(), vips[3].clone()]) },
-        Group { failback: own, ..group("default", vec![vips[1].clone()]) },
+        Group { failback: own, takeover: Means::Dns(dns), ..Group::new("names", Vec::new()) },
+        Group { failback: own, ..Group::new("red", vec![vips[0].clone(), vips[3].clone()]) },
+        Group { failback: own, ..Group::new("default", vec![vips[1].clone()]) },
     ]
 }
 

@@ -25,7 +25,7 @@ use crate::heartbeat::message::{Neighbour, Role};
 use crate::heartbeat::report::Cluster;
 use crate::heartbeat::settings::Settings;
 use crate::model::Vip;
-use crate::model::heartbeat::{Group, Heartbeat, Means, Quorum};
+use crate::model::heartbeat::{Group, Heartbeat, Means};
 use crate::realtime;
 use crate::takeover::{self, Takeover, Want, Wanted};
 
@@ -88,11 +88,6 @@ impl Plan {
     pub(super) fn vips(&self) -> Vec<Vip> {
         let groups = self.heartbeat.groups.iter().filter(|group| group.takeover == Means::Address);
         groups.flat_map(|group| group.vips.clone()).collect()
-    }
-
-    /// How many directors must agree to an owner.
-    fn votes(&self) -> usize {
-        self.setup.settings.votes
     }
 }
 
@@ -187,8 +182,8 @@ impl Pair {
     /// # Errors
     /// It needs another number of agreeing directors: those that go by the old one and those that go by the new one could not agree.
     pub(super) fn can_follow(&self, plan: &Plan) -> Result<()> {
-        let before = votes(&self.heartbeat.borrow());
-        let after = plan.votes();
+        let before = self.heartbeat.borrow().votes();
+        let after = plan.heartbeat.votes();
         ensure!(
             before == after,
             "heartbeat: {after} directors must agree to an owner, it was {before}: that needs a restart of each director, one \
@@ -285,13 +280,6 @@ fn kept_guarded(before: &Heartbeat, after: &Heartbeat) -> Vec<GuardedGroup> {
         if same { now } else { GuardedGroup { addresses: Vec::new(), ..now } }
     };
     in_order(before).enumerate().map(kept).collect()
-}
-
-fn votes(heartbeat: &Heartbeat) -> usize {
-    match heartbeat.quorum {
-        Quorum::None => 1,
-        Quorum::Majority => heartbeat.directors.len() / 2 + 1,
-    }
 }
 
 /// The groups by their numbers: a group's is its place by name, as the heartbeat counts.

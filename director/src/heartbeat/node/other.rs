@@ -44,6 +44,11 @@ impl Other {
         self.heard.is_some_and(|heard| now.since(heard) <= dead_after.max(self.beat.dead_after))
     }
 
+    /// It was heard, and did not say goodbye: if it is silent now, nobody knows what it holds.
+    pub(in crate::heartbeat) fn took_part(&self) -> bool {
+        self.heard.is_some() && !self.beat.leaving
+    }
+
     /// It has had the time to hear us, and does not.
     pub(in crate::heartbeat) fn is_deaf(&self, now: Moment, dead_after: Duration) -> bool {
         now.since(self.hears_us.unwrap_or(self.since)) > dead_after

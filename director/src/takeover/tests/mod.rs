@@ -10,7 +10,7 @@ use netlink_packet_route::link::{InfoKind, LinkAttribute, LinkFlags, LinkInfo, L
 
 use super::observed::Observed;
 use crate::model::Vip;
-use crate::model::heartbeat::{Failback, Group, Means};
+use crate::model::heartbeat::{Group, Means};
 
 fn ip(text: &str) -> IpAddr {
     text.parse().expect("an address")
@@ -18,18 +18,6 @@ fn ip(text: &str) -> IpAddr {
 
 fn vip(address: &str, prefix: u8, interface: &str) -> Vip {
     Vip { address: ip(address), prefix, interface: interface.to_owned() }
-}
-
-fn group(name: &str, vips: Vec<Vip>) -> Group {
-    Group {
-        name: name.to_owned(),
-        vips,
-        prefer: Vec::new(),
-        failback: Failback::Never,
-        takeover: Means::Address,
-        virtual_mac: None,
-        resources: Vec::new(),
-    }
 }
 
 fn new_link(index: u32, name: &str, up: bool) -> LinkMessage {

@@ -9,8 +9,8 @@ const MAC: [u8; 6] = [0, 0, 0x5e, 0, 1, 7];
 
 fn two_groups() -> Vec<Group> {
     vec![
-        group("a", vec![vip("192.0.2.10", 24, "eth0"), vip("2001:db8::10", 64, "eth0")]),
-        group("b", vec![vip("192.0.2.20", 24, "eth0")]),
+        Group::new("a", vec![vip("192.0.2.10", 24, "eth0"), vip("2001:db8::10", 64, "eth0")]),
+        Group::new("b", vec![vip("192.0.2.20", 24, "eth0")]),
     ]
 }
 
@@ -98,7 +98,8 @@ fn groups_that_are_taken_by_other_means_are_left_alone() {
 }
 
 fn virtual_group() -> Vec<Group> {
-    let mut groups = vec![group("a", vec![vip("192.0.2.10", 24, "eth0"), vip("192.0.2.11", 24, "eth1")])];
+    let mut groups =
+        vec![Group::new("a", vec![vip("192.0.2.10", 24, "eth0"), vip("192.0.2.11", 24, "eth1")])];
     groups[0].virtual_mac = Some(MAC);
     groups
 }
