@@ -441,3 +441,6 @@ impl Node {
         self.others.iter().map(why).collect::<Vec<_>>().join(", ")
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -61,7 +61,7 @@ impl Node {
             me,
             others: others.collect(),
             joined: self.joined(now),
-            listened: self.has_listened(now, group) || self.all_eligible(group.settings.key),
+            listened: self.has_listened(now, group) || self.all_eligible(now, group.settings.key),
             backing: self.backing(now, group),
             since: group.since,
             rival: group.rival(),
@@ -107,9 +107,10 @@ impl Node {
         (now >= self.listens_until() || group.knows_owner) && !recovers
     }
 
-    /// Whether all others say that they may hold a group: then all that start together see the same contenders.
-    fn all_eligible(&self, group: Key) -> bool {
-        self.others.iter().all(|other| other.of(group).is_some_and(|beat| beat.eligible))
+    /// Whether all others are heard to say that they may hold a group: then all that start together see the same contenders.
+    fn all_eligible(&self, now: Moment, group: Key) -> bool {
+        let says_so = |other: &Other| other.of(group).is_some_and(|beat| beat.eligible);
+        self.alive(now).filter(|other| says_so(other)).count() == self.others.len()
     }
 
     /// Whether it may hold a group.

@@ -119,7 +119,9 @@ impl fmt::Display for Probes {
             self.sent(),
             self.lost()
         )?;
-        self.by_real().iter().try_for_each(|(real, count)| write!(f, ", {real} {count}"))
+        self.by_real().iter().try_for_each(|(real, count)| write!(f, ", {real} {count}"))?;
+        let mut losses = self.gaps().filter(|gap| gap.lost > 0);
+        losses.try_for_each(|gap| write!(f, ", {} lost after {:?}", gap.lost, gap.from))
     }
 }
 

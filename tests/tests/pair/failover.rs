@@ -10,6 +10,9 @@ use tests::wait;
 
 /// A loaded machine may hold things up by so much beside what the design costs; figures come from the bench.
 const SLACK: Duration = Duration::from_millis(400);
+/// Under NAT, a reply that is under way when its gateway's address moves comes to a director that does not know the request. On a
+/// machine that is busy a reply may take some milliseconds.
+const UNDER_WAY: Duration = Duration::from_millis(25);
 const DEAD_AFTER: Duration = Duration::from_millis(350);
 
 fn pair() -> Result<Pair> {
@@ -39,7 +42,8 @@ fn cost_at_most(pair: &Pair, seen: &[(&str, Probes)], most: Duration) -> Result<
 
 fn cost_nothing(pair: &Pair, seen: &[(&str, Probes)]) -> Result<()> {
     for (vip, probes) in seen {
-        ensure!(probes.lost() == 0, "{vip}: {probes}\n{}", pair.story());
+        let was_under_way = NAT_VIPS.contains(vip) && probes.longest_gap() <= UNDER_WAY;
+        ensure!(probes.lost() == 0 || was_under_way, "{vip}: {probes}\n{}", pair.story());
     }
     Ok(())
 }

@@ -1,0 +1,80 @@
+use super::*;
+use crate::heartbeat::settings::{GroupSettings, Peer};
+use crate::model::heartbeat::Failback;
+
+const MS: Duration = Duration::from_millis(1);
+const WAIT: Duration = Duration::from_millis(350);
+
+fn peer(name: &str) -> Peer {
+    Peer { name: name.to_owned(), key: Key::of(name) }
+}
+
+/// The director of this name out of a pair with one group.
+fn director(me: &str, other: &str, preference: u16, now: Moment) -> Node {
+    let group =
+        GroupSettings { name: "web".to_owned(), key: Key::of("web"), preference, failback: Failback::Never };
+    let settings = Settings {
+        me: peer(me),
+        peers: vec![peer(other)],
+        interval: 100 * MS,
+        dead_after: WAIT,
+        initial_wait: WAIT,
+        settle: Duration::ZERO,
+        votes: 1,
+        balance: None,
+        witnesses: false,
+        groups: vec![group],
+    };
+    let mut node = Node::new(settings, now);
+    node.know(&facts(None));
+    node
+}
+
+fn facts(unable: Option<&str>) -> Facts {
+    let group = GroupFacts { unable: unable.map(str::to_owned), ..GroupFacts::default() };
+    Facts { witnesses: 0, groups: vec![("web".to_owned(), group)] }
+}
+
+/// An interval in which each hears the other, if the cable is there.
+fn pass(pair: &mut [Node; 2], now: Moment, cable: bool) {
+    if cable {
+        for (one, other) in [(0, 1), (1, 0)] {
+            let (key, beat) = (pair[one].settings.me.key, pair[one].beat(now));
+            pair[other].hear(now, key, 1, beat, true, Some(now));
+        }
+    }
+    pair.iter_mut().for_each(|node| drop(node.turn(now)));
+}
+
+#[test]
+fn a_cable_that_is_plugged_in_again_has_time_to_bring_the_first_message() {
+    let start = Moment::from_start(Duration::from_secs(1000));
+    let mut pair = [director("lb1", "lb2", 200, start), director("lb2", "lb1", 100, start)];
+    let roles = |pair: &[Node; 2]| [pair[0].groups[0].role, pair[1].groups[0].role];
+    let mut now = start;
+    let mut run = |pair: &mut [Node; 2], for_: Duration, cable: bool| {
+        let end = now + for_;
+        while now < end {
+            now = now + 100 * MS;
+            pass(pair, now, cable);
+        }
+    };
+    run(&mut pair, 1_000 * MS, true);
+    assert_eq!(roles(&pair), [Role::Active, Role::Standby]);
+    // Its cable is pulled: what it heard last is that lb2 may hold the group.
+    pair[0].know(&facts(Some("the link eth0 is down")));
+    run(&mut pair, 1_000 * MS, false);
+    assert_eq!(roles(&pair), [Role::Standby, Role::Active]);
+    // The carrier is back, and for another second no message comes through.
+    pair[0].know(&facts(None));
+    run(&mut pair, 1_000 * MS + WAIT - 100 * MS, false);
+    assert_eq!(roles(&pair), [Role::Standby, Role::Active], "it did not wait");
+    run(&mut pair, 1_000 * MS, true);
+    assert_eq!(roles(&pair), [Role::Standby, Role::Active]);
+    // Where nobody is there, it waits no longer than that.
+    pair[0].know(&facts(Some("the link eth0 is down")));
+    run(&mut pair, 1_000 * MS, true);
+    pair[0].know(&facts(None));
+    run(&mut pair, 1_000 * MS + WAIT + 200 * MS, false);
+    assert_eq!(roles(&pair)[0], Role::Active);
+}
