@@ -3,14 +3,14 @@
 pub mod heartbeat;
 
 use std::fmt;
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
 /// A whole, checked configuration.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Config {
     /// Where clients' packets (and NAT's replies) arrive: XDP is attached to each.
     pub interfaces: Vec<String>,
@@ -26,6 +26,8 @@ pub struct Config {
     pub watching: Watching,
     /// The cluster that this director is one of; none: it is alone, and holds its VIPs always.
     pub heartbeat: Option<heartbeat::Heartbeat>,
+    /// Where metrics and the dashboard are served by HTTP; none: nowhere.
+    pub http: Option<SocketAddr>,
 }
 
 /// Sizes of the data plane's tables. They take effect when the tables are created: at the first start, or after

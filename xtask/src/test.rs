@@ -84,6 +84,7 @@ const E2E: &Rooted = &[
     ("tests", "lab"),
     ("tests", "e2e"),
     ("tests", "pair"),
+    ("tests", "operate"),
 ];
 /// Other kernels.
 const VM: &Rooted = &[("tests", "vm")];

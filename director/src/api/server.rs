@@ -58,6 +58,8 @@ pub trait Director: Send + Sync + 'static {
     fn reload(&self) -> impl Future<Output = Result<Reloaded, Refusal>> + Send;
     /// Puts a weight in force, or takes it back.
     fn weight(&self, asked: WeightRequest) -> impl Future<Output = Result<Weighed, Refusal>> + Send;
+    /// Everything that is measured, as Prometheus reads it (text format 0.0.4).
+    fn metrics(&self) -> impl Future<Output = Result<String, Refusal>> + Send;
     /// What happened after the event of this number, as far as it is kept.
     fn events(&self, after: u64) -> impl Future<Output = Result<Vec<Event>, Refusal>> + Send;
     /// Runs a service's checks, once, now.

@@ -59,6 +59,10 @@ impl Director for MadeUp {
         Ok(Weighed { service, real, configured_weight: 1, before: 1, weight: weight.unwrap_or(1) })
     }
 
+    async fn metrics(&self) -> Result<String, Refusal> {
+        Ok("director_up 1\n".to_owned())
+    }
+
     async fn events(&self, after: u64) -> Result<Vec<Event>, Refusal> {
         let event = |id| Event {
             id,

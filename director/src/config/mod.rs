@@ -14,7 +14,7 @@ mod check_values;
 mod draft;
 mod health;
 mod heartbeat;
-mod later;
+mod http;
 mod net;
 mod problem;
 mod reader;

@@ -8,7 +8,7 @@ use crate::model::{Config, Limits, Vip};
 
 use super::draft::Draft;
 use super::heartbeat;
-use super::later;
+use super::http;
 use super::net;
 use super::reader::{Complaint, Fields, Given, Reader};
 use super::resolve::Resolver;
@@ -63,7 +63,6 @@ pub(super) fn config(reader: &mut Reader, tree: &Tree) -> Option<Config> {
         return None;
     }
     let fields = reader.fields(tree, "the configuration", &KEYS)?;
-    later::look(reader, &fields);
     let interfaces = needed(reader, &fields, "interfaces").and_then(|tree| interfaces(reader, tree));
     let vips = needed(reader, &fields, "vips").and_then(|tree| vips(reader, tree));
     let bounds = bounds(reader, &fields);
@@ -72,6 +71,7 @@ pub(super) fn config(reader: &mut Reader, tree: &Tree) -> Option<Config> {
         given => given.right().cloned(),
     };
     let watching = watching::read(reader, &fields);
+    let http = http::read(reader, &fields);
     let defaults = match fields.get("defaults") {
         Some(tree) => defaults(reader, tree),
         None => Some(Draft::empty()),
@@ -100,6 +100,7 @@ pub(super) fn config(reader: &mut Reader, tree: &Tree) -> Option<Config> {
         limits: bounds.limits,
         watching: watching?,
         heartbeat: heartbeat?,
+        http: http?,
     })
 }
 

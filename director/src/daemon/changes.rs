@@ -54,7 +54,7 @@ pub(super) fn news(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{Limits, Vip, Watching};
+    use crate::model::Vip;
 
     fn config(interfaces: &[&str], vips: &[&str]) -> Config {
         let vip =
@@ -62,11 +62,8 @@ mod tests {
         Config {
             interfaces: interfaces.iter().map(ToString::to_string).collect(),
             vips: vips.iter().map(vip).collect(),
-            services: Vec::new(),
             socket: "/run/director.sock".into(),
-            limits: Limits::default(),
-            watching: Watching::default(),
-            heartbeat: None,
+            ..Config::default()
         }
     }
 

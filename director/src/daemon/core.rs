@@ -498,15 +498,7 @@ mod tests {
     #[test]
     fn tables_are_planned_for_the_room_there_is() {
         let units = Units { tick: Duration::from_millis(1), limits: Limits::default() };
-        let config = Config {
-            interfaces: Vec::new(),
-            vips: Vec::new(),
-            services: Vec::new(),
-            socket: PathBuf::new(),
-            limits: Limits { slots: 16, ..Limits::default() },
-            watching: crate::model::Watching::default(),
-            heartbeat: None,
-        };
+        let config = Config { limits: Limits { slots: 16, ..Limits::default() }, ..Config::default() };
         assert_eq!(in_force(config, &units).limits, Limits::default());
     }
 }

@@ -33,6 +33,8 @@ pub(super) struct Handle {
     pub(super) pair: Option<PairView>,
     pub(super) measured: watch::Receiver<Arc<Measured>>,
     pub(super) swept: watch::Receiver<Arc<SweepReport>>,
+    /// Why HTTP is not served at the moment.
+    pub(super) http_problem: watch::Receiver<Option<String>>,
     pub(super) requests: mpsc::Sender<Request>,
     pub(super) stops: mpsc::Sender<StopRequest>,
 }
@@ -77,6 +79,7 @@ impl Director for Handle {
             status.problems.extend(pair.problems());
         }
         status.problems.extend(logging::problem());
+        status.problems.extend(self.http_problem.borrow().clone());
         Ok(status)
     }
 
@@ -94,6 +97,10 @@ impl Director for Handle {
 
     async fn weight(&self, asked: WeightRequest) -> Result<Weighed, Refusal> {
         self.ask(|reply| Request::Weight(asked, reply)).await
+    }
+
+    async fn metrics(&self) -> Result<String, Refusal> {
+        Ok(crate::metrics::text(&self.status().await?))
     }
 
     async fn events(&self, after: u64) -> Result<Vec<Event>, Refusal> {

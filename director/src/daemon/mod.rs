@@ -7,6 +7,7 @@ mod events;
 mod flows;
 mod handle;
 mod health;
+mod http;
 mod inherited;
 mod interfaces;
 mod limits;
@@ -40,6 +41,7 @@ use crate::api::server::{Director, Listener};
 use crate::api::types::StopRequest;
 use crate::config::{self, Failure};
 use crate::dataplane::{self, Dataplane, FlowTable};
+use crate::http as web;
 use crate::model::Config;
 use crate::neighbours;
 use crate::pool::NextHops;
@@ -234,7 +236,10 @@ fn watch_over(
     let (swept, swept_seen) = watch::channel(Arc::default());
     let (requests, asked) = mpsc::channel(MOST_REQUESTS);
     let (stops, stop) = mpsc::channel(1);
+    let (http, http_wanted) = watch::channel(None);
+    let (http_problem, http_problem_seen) = watch::channel(None);
     let view = core.view();
+    tasks.spawn(http::follow(view.clone(), http));
     tasks.spawn(watchers::measure(worker.clone(), view.clone(), measured));
     tasks.spawn(watchers::sweep(worker.clone(), Arc::clone(&table), swept));
     let handle = Handle {
@@ -247,10 +252,13 @@ fn watch_over(
         pair: core.pair(),
         measured: measured_seen,
         swept: swept_seen,
+        http_problem: http_problem_seen,
         requests,
         stops,
     };
-    (Arc::new(handle), asked, stop)
+    let handle = Arc::new(handle);
+    tasks.spawn(web::serve(http_wanted, http_problem, Arc::clone(&handle)));
+    (handle, asked, stop)
 }
 
 /// What has to be known of the data plane before anything else.

@@ -235,14 +235,11 @@ impl std::ops::Add for Rates {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{
-        Forward, HealthPolicy, Limits, Ports, Protocol, Scheduler, Timeouts, Unserved, Watching,
-    };
+    use crate::model::{Forward, HealthPolicy, Ports, Protocol, Scheduler, Timeouts, Unserved};
     use crate::pool::{self, NextHop, NextHops};
     use director_ebpf::abi::{Reason, ServiceStats};
     use std::collections::BTreeMap;
     use std::net::IpAddr;
-    use std::path::PathBuf;
 
     fn config() -> Config {
         let real = |last, weight| Real { address: IpAddr::from([10, 0, 0, last]), port: None, weight };
@@ -266,10 +263,7 @@ mod tests {
             interfaces: vec!["eth0".into()],
             vips: vec![vip(10), vip(11)],
             services: vec![service],
-            socket: PathBuf::new(),
-            limits: Limits::default(),
-            watching: Watching::default(),
-            heartbeat: None,
+            ..Config::default()
         }
     }
 

@@ -1,6 +1,6 @@
 use super::resolve::*;
 use super::*;
-use crate::model::{Assume, CheckPlan, HealthPolicy, Limits, Via, Watching};
+use crate::model::{Assume, CheckPlan, HealthPolicy, Via};
 use healthcheck::State;
 use std::time::{Duration, Instant};
 
@@ -37,12 +37,9 @@ fn service(name: &str, scheduler: Scheduler, ports: &[u16], reals: Vec<Real>) ->
 fn config(services: Vec<Service>) -> Config {
     Config {
         interfaces: vec!["eth0".to_owned()],
-        vips: Vec::new(),
         services,
         socket: "/run/director.sock".into(),
-        limits: Limits::default(),
-        watching: Watching::default(),
-        heartbeat: None,
+        ..Config::default()
     }
 }
 

@@ -2,14 +2,14 @@
 //! makes it. Its pins are there only while it is opened.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Instant;
 
 use anyhow::{Context, Result, ensure};
 use aya::programs::ProgramFd;
 use director::dataplane::{Counters, Dataplane, Options, Trial};
 use director::model::{
-    Config, Forward, HealthPolicy, Limits, Ports, Real, Scheduler, Service, Timeouts, Unserved, Watching,
+    Config, Forward, HealthPolicy, Limits, Ports, Real, Scheduler, Service, Timeouts, Unserved,
 };
 use director::pool::{self, Health, NextHop, NextHops, Overrides};
 use director::reconcile;
@@ -120,9 +120,7 @@ fn config(kind: Kind, services: u32, flows: u32) -> Config {
     let reals = if kind.forward() == Forward::Nat { 1 } else { REALS };
     Config {
         interfaces: vec!["lo".into()],
-        vips: Vec::new(),
         services: (0..services).map(|i| service(kind, i, reals)).collect(),
-        socket: PathBuf::new(),
         limits: Limits {
             flows,
             services: services + 1,
@@ -130,8 +128,7 @@ fn config(kind: Kind, services: u32, flows: u32) -> Config {
             keys: services,
             slots: Limits::default().slots,
         },
-        watching: Watching::default(),
-        heartbeat: None,
+        ..Config::default()
     }
 }
 

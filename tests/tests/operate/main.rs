@@ -1,0 +1,3 @@
+//! What an operator meets beside forwarding and failover: HTTP, metrics, the dashboard, `top`, `doctor`, the package. Needs root.
+
+mod http;
