@@ -303,9 +303,9 @@ async fn end(mut core: Core, worker: &Worker, asked: StopRequest, pins: &Path) -
     }
     if !asked.detach {
         worker.end().await;
-        println!(
-            "The director ends; its data plane goes on forwarding. `director run` takes it over, `director stop --detach` \
-             takes it down."
+        // By the log: standard output may be a pipe that nobody reads.
+        tracing::info!(
+            "ends; the data plane goes on forwarding: `director run` takes it over, `director stop --detach` takes it down"
         );
         return Ok(());
     }
@@ -318,7 +318,7 @@ async fn end(mut core: Core, worker: &Worker, asked: StopRequest, pins: &Path) -
     let pins = pins.to_owned();
     tokio::task::spawn_blocking(move || Dataplane::detach_all(&pins)).await??;
     detached?;
-    println!("The director ends, and its data plane is detached.");
+    tracing::info!("ends, and the data plane is detached");
     released
 }
 
