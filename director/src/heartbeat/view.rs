@@ -98,13 +98,20 @@ impl Node {
         other.acked.is_some_and(|sent| sent >= self.woke())
     }
 
-    /// Whether whoever holds a group would have been heard by now. A cable that is plugged in again makes this director eligible
-    /// before it brings the first message.
+    /// Whether whoever holds a group would have been heard by now.
     fn has_listened(&self, now: Moment, group: &Group) -> bool {
-        let silent = self.alive(now).next().is_none() && self.others.iter().any(Other::took_part);
-        let wait = self.settings.initial_wait + if silent { RESOLUTION } else { Duration::ZERO };
-        let recovers = group.recovered.is_some_and(|since| now.since(since) < wait);
-        (now >= self.listens_until() || group.knows_owner) && !recovers
+        (now >= self.listens_until() || group.knows_owner) && !self.recovers(now, group)
+    }
+
+    /// Whether it waits for others to be heard again: a cable that is plugged in again makes this director eligible before it brings
+    /// the first message.
+    fn recovers(&self, now: Moment, group: &Group) -> bool {
+        let Some(since) = group.recovered else { return false };
+        let silent = |other: &&Other| !other.beat.leaving && other.heard.is_none_or(|heard| heard < since);
+        let silent: Vec<&Other> = self.others.iter().filter(silent).collect();
+        let vanished = silent.iter().any(|other| other.took_part());
+        let wait = self.settings.initial_wait + if vanished { RESOLUTION } else { Duration::ZERO };
+        !silent.is_empty() && now.since(since) < wait
     }
 
     /// Whether all others are heard to say that they may hold a group: then all that start together see the same contenders.

@@ -22,7 +22,7 @@ fn get(lab: &Lab, arguments: &[&str], path: &str) -> Result<(String, String)> {
     words.push(&url);
     let said = lab.host("director").run(&words)?;
     let (body, status) = said.trim_end().rsplit_once('\n').context("no status")?;
-    Ok((status.to_owned(), body.to_owned()))
+    Ok((status.to_owned(), body.trim_end().to_owned()))
 }
 
 #[test]

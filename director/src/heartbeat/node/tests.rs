@@ -71,6 +71,14 @@ fn a_cable_that_is_plugged_in_again_has_time_to_bring_the_first_message() {
     assert_eq!(roles(&pair), [Role::Standby, Role::Active], "it did not wait");
     run(&mut pair, 1_000 * MS, true);
     assert_eq!(roles(&pair), [Role::Standby, Role::Active]);
+    // It was heard: nothing is waited for any more.
+    pair[0].know(&facts(Some("the link eth0 is down")));
+    run(&mut pair, 300 * MS, true);
+    pair[0].know(&facts(None));
+    run(&mut pair, 200 * MS, true);
+    run(&mut pair, WAIT + 100 * MS, false);
+    assert_eq!(roles(&pair)[0], Role::Active, "it waits for whom it has heard");
+    run(&mut pair, 500 * MS, true);
     // Where nobody is there, it waits no longer than that.
     pair[0].know(&facts(Some("the link eth0 is down")));
     run(&mut pair, 1_000 * MS, true);

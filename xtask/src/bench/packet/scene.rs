@@ -2,7 +2,7 @@
 //! makes it. Its pins are there only while it is opened.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use anyhow::{Context, Result, ensure};
