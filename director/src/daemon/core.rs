@@ -40,6 +40,8 @@ const REPAIR_EVERY: Duration = Duration::from_secs(5);
 const FIRST_HOPS: Duration = Duration::from_millis(500);
 /// The least time between two reconciliations for next hops' sake: when many come up, each takes its part of a plan.
 const BETWEEN_HOPS: Duration = Duration::from_millis(100);
+/// What a reload has come to that the cluster could not follow.
+const CLUSTER_STAYS: &str = "services go by the new configuration, the cluster by the old one: reload again";
 /// The most plans in a row: a later one has the room that an earlier one made.
 const MOST_PLANS: usize = 3;
 
@@ -250,8 +252,8 @@ impl Core {
         }
         let operations = reconciled.map_err(|error| retried(failed(&error)))?;
         // Before an interface is left to itself, its VIPs go.
-        if let (Some(pair), Some(plan)) = (&mut self.pair, plan) {
-            pair.follow(plan).await.map_err(|error| retried(failed(&error)))?;
+        if let Some(plan) = plan {
+            self.follow_cluster(plan).await.map_err(|error| failed(&error.context(CLUSTER_STAYS)))?;
         }
         let removed = self.interfaces.remove_others(&self.config.interfaces).await;
         self.hold_vips().await;

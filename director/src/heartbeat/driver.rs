@@ -232,21 +232,23 @@ impl Thread {
     fn receive(&mut self) {
         self.more = false;
         let (machine, keys) = (&mut self.machine, &self.setup.keys);
-        let mut told = None;
+        let mut told: Vec<Neighbour> = Vec::new();
         for link in 0..self.links.count() {
             self.more |= self.links.receive(link, &mut |bytes| {
                 match wire::decode(bytes, keys) {
                     Ok(message) => {
                         // Who must not be believed is counted by the machine.
                         if let Ok(Some(neighbours)) = machine.receive(now(), link, &message) {
-                            told = Some(neighbours.to_vec());
+                            told.retain(|one| neighbours.iter().all(|fresh| fresh.address != one.address));
+                            told.extend(neighbours);
                         }
                     }
                     Err(bad) => machine.sessions_mut().bad(link, &bad),
                 }
             });
         }
-        if let Some(mut neighbours) = told {
+        if !told.is_empty() {
+            let mut neighbours = told;
             // The newest word on an address counts.
             let known = Arc::clone(&self.outlets.shared.borrow());
             let others =
@@ -387,6 +389,7 @@ impl Thread {
         let (settings, config) = (self.setup.settings.clone(), self.setup.config);
         let moved = self.machine.reconfigure(now(), settings, self.links.count(), config);
         self.hand_on(moved);
+        // Also where nothing moved: groups may be others.
         self.show_roles();
     }
 
@@ -444,6 +447,10 @@ impl Thread {
     fn say_goodbye(mut self) {
         let groups = self.setup.settings.groups.len();
         let stays: Vec<bool> = (0..groups).map(|i| self.machine.is_heirless(now(), i)).collect();
+        // Before others take what is let go.
+        for i in (0..groups).filter(|i| !stays[*i]) {
+            (self.outlets.lease)(i, Lease::Never);
+        }
         for _ in 0..GOODBYES {
             let goodbye = self.machine.goodbye(now());
             goodbye.send.into_iter().for_each(|message| self.send(message));

@@ -114,6 +114,11 @@ impl Node {
             old.cloned().unwrap_or_else(|| Other::new(peer, now))
         });
         self.others = others.collect();
+        // What was promised before was promised for the time that was in force then.
+        let longer = settings.dead_after.saturating_sub(self.settings.dead_after);
+        for other in &mut self.others {
+            other.acked = other.acked.map(|sent| sent - longer);
+        }
         self.settings = settings;
         gone
     }
@@ -122,8 +127,10 @@ impl Node {
     pub fn know(&mut self, facts: &Facts) {
         self.witnesses = Some(facts.witnesses);
         for group in &mut self.groups {
-            let known = facts.groups.iter().find(|(name, _)| *name == group.settings.name);
-            group.facts = known.map(|(_, facts)| facts.clone()).unwrap_or_default();
+            // One that they do not name, nobody has looked at yet.
+            if let Some((_, facts)) = facts.groups.iter().find(|(name, _)| *name == group.settings.name) {
+                group.facts = facts.clone();
+            }
         }
     }
 
@@ -158,7 +165,7 @@ impl Node {
         for group in &mut self.groups {
             let Some(vote) = group.vote.as_mut().filter(|vote| vote.to == from) else { continue };
             let claim = other.beat.groups.iter().find(|beat| beat.group == group.settings.key);
-            let claims = claim.is_some_and(|claim| {
+            let claims = claim.filter(|_| !other.beat.leaving).is_some_and(|claim| {
                 claim.term == vote.term && matches!(claim.role, Role::Candidate | Role::Active)
             });
             if claims {
@@ -314,7 +321,8 @@ impl Node {
     pub fn may_end(&self, now: Moment) -> bool {
         (0..self.groups.len()).all(|i| match self.groups[i].role {
             Role::Standby | Role::Candidate => true,
-            Role::Active => self.is_heirless(now, i),
+            // One that is alive may be able to take it in a moment, unless an operator holds it back.
+            Role::Active => self.is_heirless(now, i) && self.alive(now).all(|other| other.beat.held),
             Role::Yielding => false,
         })
     }
@@ -348,14 +356,15 @@ impl Node {
                     .filter(|_| group.role == Role::Yielding || now.since(group.since) < dead_after),
             }
         });
-        let dead_after = self.settings.dead_after;
         Beat { dead_after, leaving: self.gone, held: self.held, groups: groups.collect(), ..Beat::default() }
     }
 
     /// When something may be due that no message announces: a director's death, the end of a wait.
     pub fn next(&self, now: Moment) -> Option<Moment> {
-        let deaths =
-            self.others.iter().filter_map(|other| other.heard).map(|heard| heard + self.settings.dead_after);
+        let deaths = self
+            .others
+            .iter()
+            .filter_map(|other| Some(other.heard? + other.patience(self.settings.dead_after)));
         let waits = [self.listens_until, self.votes_from];
         let votes = self.groups.iter().filter_map(|group| group.vote).map(|vote| vote.until);
         // Only after a moment is something over.

@@ -27,11 +27,31 @@ impl Core {
         self.setup.saved.incarnation = run.0;
         // From here on the heartbeat's thread takes and releases VIPs, whoever added them; whoever cleans up after a crash has to
         // know which they may be.
-        self.setup.saved.set_added(&plan.vips());
-        self.setup.saved.store(&self.setup.state_file)?;
+        let vips = plan.vips();
+        let gone: Vec<Vip> = self.setup.saved.added().into_iter().filter(|vip| !vips.contains(vip)).collect();
+        takeover::release(&gone).await?;
+        self.remember_added(&vips)?;
         let (events, services) = (self.setup.health.events(), self.services.subscribe());
         self.pair = Some(Pair::join(plan, worker, events, services, run).await?);
         Ok(())
+    }
+
+    /// Goes by another cluster from now on. VIPs of both are remembered meanwhile: a crash may leave either.
+    pub(super) async fn follow_cluster(&mut self, plan: Plan) -> Result<()> {
+        let Some(pair) = &mut self.pair else { return Ok(()) };
+        let vips = plan.vips();
+        let mut both = self.setup.saved.added();
+        both.extend(vips.iter().filter(|vip| !both.contains(vip)).cloned().collect::<Vec<_>>());
+        if self.setup.saved.set_added(&both) {
+            self.setup.saved.store(&self.setup.state_file)?;
+        }
+        pair.follow(plan).await?;
+        self.remember_added(&vips)
+    }
+
+    fn remember_added(&mut self, vips: &[Vip]) -> Result<()> {
+        self.setup.saved.set_added(vips);
+        self.setup.saved.store(&self.setup.state_file)
     }
 
     /// The cluster, as the operator sees and commands it.

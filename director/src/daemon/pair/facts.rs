@@ -65,8 +65,9 @@ impl Watched {
     }
 
     /// Whether everything that is watched has shown something.
-    fn is_known(&self, found: &Found) -> bool {
-        found.witnesses.len() == self.ping.len() && found.commands.len() == self.track.len()
+    fn is_known(&self, found: &Found, links: &BTreeMap<String, bool>) -> bool {
+        let interfaces = self.interfaces.values().flatten().all(|interface| links.contains_key(interface));
+        interfaces && found.witnesses.len() == self.ping.len() && found.commands.len() == self.track.len()
     }
 
     fn facts(
@@ -134,8 +135,9 @@ pub(super) async fn gather(
         let mut told: Option<Facts> = None;
         loop {
             let seen = found.borrow_and_update().clone();
-            if now.is_known(&seen) {
-                let facts = now.facts(&seen, &links.borrow_and_update(), &services.borrow_and_update());
+            let interfaces = Arc::clone(&links.borrow_and_update());
+            if now.is_known(&seen, &interfaces) {
+                let facts = now.facts(&seen, &interfaces, &services.borrow_and_update());
                 if told.as_ref() != Some(&facts) {
                     driver.tell(Command::Facts(facts.clone()));
                     told = Some(facts);
@@ -276,8 +278,12 @@ mod tests {
     #[test]
     fn nothing_is_said_before_everything_has_shown_something() {
         let mut found = found(true, true, true);
-        assert!(watched().is_known(&found));
+        let mut links = BTreeMap::from([("eth0".to_owned(), true), ("eth1".to_owned(), false)]);
+        assert!(watched().is_known(&found, &links));
+        links.remove("eth1");
+        assert!(!watched().is_known(&found, &links), "an interface that nobody has looked at yet");
+        links.insert("eth1".to_owned(), true);
         found.witnesses.clear();
-        assert!(!watched().is_known(&found));
+        assert!(!watched().is_known(&found, &links));
     }
 }

@@ -41,17 +41,23 @@ impl Other {
     }
 
     pub(super) fn was_heard(&self, now: Moment, dead_after: Duration) -> bool {
-        self.heard.is_some_and(|heard| now.since(heard) <= dead_after.max(self.beat.dead_after))
+        self.heard.is_some_and(|heard| now.since(heard) <= self.patience(dead_after))
     }
 
-    /// It was heard, and did not say goodbye: if it is silent now, nobody knows what it holds.
+    /// It was heard at some time, also before this director slept, and did not say goodbye: if it is silent now, nobody knows what it
+    /// holds.
     pub(in crate::heartbeat) fn took_part(&self) -> bool {
-        self.heard.is_some() && !self.beat.leaving
+        self.run != 0 && !self.beat.leaving
     }
 
     /// It has had the time to hear us, and does not.
     pub(in crate::heartbeat) fn is_deaf(&self, now: Moment, dead_after: Duration) -> bool {
-        now.since(self.hears_us.unwrap_or(self.since)) > dead_after
+        now.since(self.hears_us.unwrap_or(self.since)) > self.patience(dead_after)
+    }
+
+    /// After how long a silence it counts as dead: the longer of what both sides say.
+    pub(super) fn patience(&self, dead_after: Duration) -> Duration {
+        dead_after.max(self.beat.dead_after)
     }
 
     /// Whether it held a group, or may have, after it said `before`, and does not any more. Perhaps without a message in which it

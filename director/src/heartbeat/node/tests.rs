@@ -86,3 +86,50 @@ fn a_cable_that_is_plugged_in_again_has_time_to_bring_the_first_message() {
     run(&mut pair, 1_000 * MS + WAIT + 200 * MS, false);
     assert_eq!(roles(&pair)[0], Role::Active);
 }
+
+#[test]
+fn who_slept_and_reaches_no_witness_takes_nothing_while_another_one_may_hold_it() {
+    let start = Moment::from_start(Duration::from_secs(1000));
+    let mut pair = [director("lb1", "lb2", 200, start), director("lb2", "lb1", 100, start)];
+    pair.iter_mut().for_each(|node| node.settings.witnesses = true);
+    let seen = |witnesses| Facts { witnesses, ..facts(None) };
+    pair.iter_mut().for_each(|node| node.know(&seen(1)));
+    let now = (1..=10).fold(start, |now, _| {
+        pass(&mut pair, now + 100 * MS, true);
+        now + 100 * MS
+    });
+    assert_eq!(pair[0].groups[0].role, Role::Active);
+    // It sleeps, and wakes without any network.
+    let woken = now + Duration::from_secs(5);
+    drop(pair[0].wake(woken, Duration::from_secs(5)));
+    pair[0].know(&seen(0));
+    (1..=50).for_each(|i| drop(pair[0].turn(woken + i * 100 * MS)));
+    assert_eq!(pair[0].groups[0].role, Role::Standby);
+}
+
+#[test]
+fn an_end_waits_for_one_that_may_take_over_in_a_moment() {
+    let start = Moment::from_start(Duration::from_secs(1000));
+    let mut pair = [director("lb1", "lb2", 200, start), director("lb2", "lb1", 100, start)];
+    let mut now = start;
+    let mut run = |pair: &mut [Node; 2]| {
+        for _ in 0..10 {
+            now = now + 100 * MS;
+            pass(pair, now, true);
+        }
+        now
+    };
+    pair[1].know(&facts(Some("a command fails")));
+    let now = run(&mut pair);
+    pair[0].leave();
+    assert!(pair[0].groups[0].role == Role::Active && !pair[0].may_end(now), "lb2 lives");
+    // What an operator holds back takes nothing: that is not waited for.
+    pair[1].hold(now, true).unwrap();
+    let now = run(&mut pair);
+    assert!(pair[0].may_end(now));
+    pair[1].hold(now, false).unwrap();
+    pair[1].know(&facts(None));
+    let now = run(&mut pair);
+    assert!(pair[0].may_end(now));
+    assert_eq!(pair.each_ref().map(|node| node.groups[0].role), [Role::Standby, Role::Active]);
+}

@@ -272,7 +272,11 @@ impl Sessions {
             return Err(Refused::OldRun);
         }
         if confirmed != Some(message.incarnation) {
-            if mine.is_none() {
+            // What takes the place of a run acknowledges what we sent after that was last heard: an earlier run's messages cannot, also if
+            // its number is higher, for the sender's clock went back.
+            let last = peer.run.as_ref().map(|run| run.heard);
+            let later = last.is_none_or(|last| acked.is_some_and(|(_, sent)| sent > last));
+            if mine.is_none() || !later {
                 Newcomer::note(&mut peer.newcomer, now, message, self.dead_after);
                 return Ok(Accepted::Unconfirmed);
             }

@@ -252,6 +252,23 @@ fn a_lower_unconfirmed_run_waits_until_the_higher_one_is_silent() {
 }
 
 #[test]
+fn an_earlier_run_does_not_come_back_after_a_clock_went_back() {
+    let (mut a, mut b) = confirmed_pair(1);
+    let recorded = b.beat(at(40));
+    assert_eq!(b.lists(at(40), "a").map(|(run, _)| run), Some(100), "it acknowledges the present run of a");
+    // b restarts with its clock set back, and is believed when the run before has fallen silent.
+    let mut b = Node::start("b", 150, &["a"], 1);
+    let _ = b.hear(at(1000), &a.beat(at(1000)));
+    for millis in [1001, 1101] {
+        let _ = a.hear(at(millis), &b.beat(at(millis)));
+        let _ = b.hear(at(millis + 1), &a.beat(at(millis + 1)));
+    }
+    assert_eq!(a.hear(at(1201), &b.beat(at(1201))), Ok(Accepted::New));
+    assert_eq!(a.hear(at(1202), &recorded), Ok(Accepted::Unconfirmed));
+    assert_eq!(a.hear(at(1203), &b.beat(at(1203))), Ok(Accepted::New));
+}
+
+#[test]
 fn each_number_counts_once() {
     use Accepted::{Copy, Late, New};
     let replayed = Err(Refused::Replayed);
@@ -424,7 +441,8 @@ fn loss_is_that_of_the_last_hundred() {
     a.sessions.accept(at(30_000), 0, &bare(200)).unwrap();
     assert_eq!(stats(&a, 0).lost, 19);
     // Another run: what was lost stays counted, the fraction is that of the new one.
-    a.sessions.accept(at(30_000), 1, &acking(300, 7, 100, 1)).unwrap();
+    let _ = a.beat(at(30_001));
+    a.sessions.accept(at(30_002), 1, &acking(300, 7, 100, 4)).unwrap();
     assert_eq!((stats(&a, 0).lost, stats(&a, 0).loss), (19, 0.0));
     assert_eq!((stats(&a, 1).lost, stats(&a, 1).loss, stats(&a, 1).received), (96, 0.0, 103));
 }
