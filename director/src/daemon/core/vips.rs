@@ -6,7 +6,7 @@ use std::sync::Arc;
 use anyhow::Result;
 use healthcheck::State;
 
-use super::Core;
+use super::{Core, Setup};
 use crate::api::server::Refusal;
 use crate::daemon::pair::{self, Pair, PairView, Plan};
 use crate::daemon::refusals::failed;
@@ -30,7 +30,8 @@ impl Core {
         let vips = plan.vips();
         let gone: Vec<Vip> = self.setup.saved.added().into_iter().filter(|vip| !vips.contains(vip)).collect();
         takeover::release(&gone).await?;
-        self.remember_added(&vips)?;
+        self.setup.saved.set_added(&vips);
+        self.setup.saved.store(&self.setup.state_file)?;
         let (events, services) = (self.setup.health.events(), self.services.subscribe());
         self.pair = Some(Pair::join(plan, worker, events, services, run).await?);
         Ok(())
@@ -42,16 +43,10 @@ impl Core {
         let vips = plan.vips();
         let mut both = self.setup.saved.added();
         both.extend(vips.iter().filter(|vip| !both.contains(vip)).cloned().collect::<Vec<_>>());
-        if self.setup.saved.set_added(&both) {
-            self.setup.saved.store(&self.setup.state_file)?;
-        }
+        remember_added(&mut self.setup, &both);
         pair.follow(plan).await?;
-        self.remember_added(&vips)
-    }
-
-    fn remember_added(&mut self, vips: &[Vip]) -> Result<()> {
-        self.setup.saved.set_added(vips);
-        self.setup.saved.store(&self.setup.state_file)
+        remember_added(&mut self.setup, &vips);
+        Ok(())
     }
 
     /// The cluster, as the operator sees and commands it.
@@ -124,11 +119,16 @@ impl Core {
                 self.problems.takeover.push(format!("the VIPs cannot be looked after: {error:#}"));
             }
         }
-        if self.setup.saved.set_added(&added)
-            && let Err(error) = self.setup.saved.store(&self.setup.state_file)
-        {
-            tracing::warn!("{error:#}");
-        }
+        remember_added(&mut self.setup, &added);
+    }
+}
+
+/// Notes which VIPs may be on interfaces because of this director. On a full disk that cannot be, and everything else goes on.
+fn remember_added(setup: &mut Setup, vips: &[Vip]) {
+    if setup.saved.set_added(vips)
+        && let Err(error) = setup.saved.store(&setup.state_file)
+    {
+        tracing::warn!("{error:#}");
     }
 }
 
