@@ -26,6 +26,7 @@ use tokio::sync::watch;
 use crate::heartbeat::message::Neighbour;
 use crate::model::Vip;
 use crate::model::heartbeat::{Announce, Group};
+use announcer::Announcer;
 use journal::{Journal, Line};
 use netlink::Kernel;
 use observed::Observed;
@@ -198,7 +199,7 @@ pub struct Held {
     pub failed: Vec<(Vip, String)>,
 }
 
-/// Adds those of `vips` that are missing on their interfaces. For a director without a heartbeat.
+/// Adds those of `vips` that are missing on their interfaces, and announces those once. For a director without a heartbeat.
 ///
 /// # Errors
 /// The kernel cannot be asked. What it refuses for one VIP is in the report.
@@ -216,7 +217,21 @@ pub async fn hold(vips: &[Vip]) -> Result<Held> {
             Err(error) => held.failed.push((vip.clone(), format!("{error:#}"))),
         }
     }
+    if !held.added.is_empty() {
+        announce(&kernel.observe()?, &held.added)?;
+    }
     Ok(held)
+}
+
+/// Tells all neighbours where these VIPs are: whoever had them before, caches follow.
+fn announce(observed: &Observed, vips: &[Vip]) -> Result<()> {
+    let mut announcer = Announcer::open(Arc::new(|_| true))?;
+    for vip in vips {
+        if let Some((index, _)) = observed.links().find(|(_, link)| link.name == vip.interface) {
+            announcer.announce(observed, index, vip, None);
+        }
+    }
+    Ok(())
 }
 
 /// Removes those of `vips` that are there with their prefix length. For VIPs that the director had added itself, and

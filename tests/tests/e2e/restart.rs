@@ -6,8 +6,9 @@ use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, ensure};
-use tests::clients::{Curl, Load, Session};
+use tests::clients::{ArpWatch, Curl, Kind, Load, Session, Sighting};
 use tests::lab::{Config, Daemon, Lab, Service};
+use tests::wait;
 
 use crate::farm::{self, LOAD, WAYS, real, url, web, with_reals};
 
@@ -98,6 +99,21 @@ fn without_its_daemon_the_data_plane_serves_new_connections() -> Result<()> {
     for (name, vip, _) in WAYS {
         let answers = Curl::new(&url(vip, 80), 12).run(lab.client())?;
         ensure!(answers.failed == 0 && answers.by_real.len() == 3, "{name}: {answers}");
+    }
+    Ok(())
+}
+
+#[test]
+fn a_director_that_is_alone_announces_the_vips_that_it_adds() -> Result<()> {
+    let lab = Lab::builder().without_vips().build()?;
+    let watch = ArpWatch::start(lab.client())?;
+    let _director = lab.director(config())?;
+    let mac = lab.host("director").mac("eth0")?;
+    for (_, vip, _) in WAYS {
+        let announced = |one: &Sighting| one.kind == Kind::Gratuitous && one.mac == mac;
+        wait::until(&format!("{vip} to be announced"), Duration::from_secs(5), || {
+            Ok(watch.of(vip.parse()?).iter().any(announced).then_some(()))
+        })?;
     }
     Ok(())
 }
