@@ -47,13 +47,15 @@ pub fn run(command: &mut Command) -> Result<()> {
 
 /// Builds the director as a release and gives the binary.
 pub fn build_director() -> Result<PathBuf> {
-    build_director_with(cargo())
+    run_cargo(&["build", "--release", "--package", "director"])?;
+    Ok(target_directory()?.join("release/director"))
 }
 
-/// The same, by a cargo of the caller's.
-pub fn build_director_with(mut cargo: Command) -> Result<PathBuf> {
-    run(cargo.args(["build", "--release", "--package", "director"]))?;
-    Ok(target_directory()?.join("release/director"))
+/// Builds the director as tests want it, by a cargo of the caller's: unoptimized, since tests build its library so anyway, and with
+/// checks of overflows. Its BPF program is always optimized.
+pub fn build_tested_director(mut cargo: Command) -> Result<PathBuf> {
+    run(cargo.args(["build", "--package", "director"]))?;
+    Ok(target_directory()?.join("debug/director"))
 }
 
 /// Where cargo builds.

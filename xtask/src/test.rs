@@ -170,7 +170,7 @@ fn cargo() -> Command {
 }
 
 fn rooted_tests(tests: &Rooted) -> Result<Counts> {
-    let director = project::build_director_with(cargo())?;
+    let director = project::build_tested_director(cargo())?;
     let mut sum = Counts::default();
     for (package, name) in tests {
         let mut command = cargo();
