@@ -11,6 +11,7 @@ mod pair;
 mod probe;
 mod reload;
 mod run;
+mod schema;
 mod status;
 mod stop;
 mod text;
@@ -23,7 +24,7 @@ use std::process::ExitCode;
 use clap::{Args, Parser, Subcommand};
 
 use crate::api::client::{self, Client};
-use crate::daemon;
+use crate::{daemon, logging};
 
 /// Where the pins lie unless told otherwise.
 const PINS: &str = "/sys/fs/bpf/director";
@@ -63,6 +64,7 @@ enum Command {
     Handover(handover::Handover),
     Hold(hold::Hold),
     Stop(stop::Stop),
+    Schema(schema::Schema),
 }
 
 /// Which director is meant.
@@ -130,16 +132,51 @@ pub fn main() -> ExitCode {
         Command::Handover(command) => command.execute(),
         Command::Hold(command) => command.execute(),
         Command::Stop(command) => command.execute(),
+        Command::Schema(command) => command.execute(),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(Failed { code, message }) => {
-            eprintln!(
-                "{}",
-                if message.contains(": error: ") { message } else { format!("error: {message}") }
-            );
+            let text = if message.contains(": error: ") { message } else { format!("error: {message}") };
+            eprintln!("{}", if logging::is_journal() { logging::marked_as_error(&text) } else { text });
             ExitCode::from(code)
         }
+    }
+}
+
+/// Checks that the command line is one: `words` are what follows `director`. What is missing at its end is no error, so that a page can
+/// name a command alone.
+///
+/// # Errors
+/// There is no such command, option or value; the message says which.
+pub fn understands(words: &[&str]) -> Result<(), String> {
+    let whole = std::iter::once("director").chain(words.iter().copied());
+    understood(Cli::try_parse_from(whole).map(drop))
+}
+
+/// The same for another command line's own outcome.
+///
+/// # Errors
+/// As for [`understands`].
+pub fn understood(parsed: Result<(), clap::Error>) -> Result<(), String> {
+    use clap::error::ErrorKind::{
+        DisplayHelp, DisplayHelpOnMissingArgumentOrSubcommand, DisplayVersion, MissingRequiredArgument,
+        MissingSubcommand,
+    };
+    match parsed {
+        Err(error)
+            if !matches!(
+                error.kind(),
+                DisplayHelp
+                    | DisplayVersion
+                    | DisplayHelpOnMissingArgumentOrSubcommand
+                    | MissingRequiredArgument
+                    | MissingSubcommand
+            ) =>
+        {
+            Err(error.to_string().lines().next().unwrap_or_default().trim_start_matches("error: ").to_owned())
+        }
+        _ => Ok(()),
     }
 }
 
@@ -196,6 +233,8 @@ mod tests {
             "director handover",
             "director handover blue --to lb2 --json",
             "director hold --off",
+            "director run --log-format json --log-all",
+            "director schema",
         ] {
             Cli::try_parse_from(line.split(' ')).unwrap_or_else(|error| panic!("{line}: {error}"));
         }

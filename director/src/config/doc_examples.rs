@@ -1,5 +1,6 @@
 //! Every YAML example of the guide and of README.md is accepted.
 
+use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
@@ -19,7 +20,7 @@ const DOCUMENTS: [(&str, &str); 7] = [
 const PLACES: [&str; 3] =
     ["/etc/director/secrets/", "/etc/director/internal-ca.pem", "/usr/local/lib/director/"];
 /// Sections that stand beside `services`.
-const SECTIONS: [&str; 4] = ["probes", "maintenance_dir", "notify", "heartbeat"];
+const SECTIONS: [&str; 7] = ["probes", "maintenance_dir", "notify", "heartbeat", "http", "socket", "limits"];
 
 /// An example, and the line that it begins in.
 struct Example {
@@ -77,21 +78,59 @@ fn with_file(example: &str, file: &Path) -> String {
     PLACES.iter().fold(example.to_owned(), replaced)
 }
 
-#[test]
-fn the_examples_of_the_documentation_are_accepted() {
-    let file = std::env::temp_dir().join(format!("director-example-{}", std::process::id()));
-    std::fs::write(&file, "xyzzy\n").unwrap();
-    std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o755)).unwrap();
-    for (name, document) in DOCUMENTS {
+/// A file that stands in for those that examples name.
+pub(super) struct SampleFile(tempfile::TempPath);
+
+impl SampleFile {
+    pub(super) fn new() -> SampleFile {
+        let mut file = tempfile::NamedTempFile::new().unwrap();
+        file.write_all(b"xyzzy\n").unwrap();
+        let path = file.into_temp_path();
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
+        SampleFile(path)
+    }
+
+    /// The text, with this file in the place of others.
+    pub(super) fn stand_in(&self, text: &str) -> String {
+        with_file(text, &self.0)
+    }
+}
+
+/// Every example as a whole configuration, with its document and line.
+pub(super) fn configurations() -> Vec<(String, usize, String)> {
+    let mut found = Vec::new();
+    let mut add = |name: &str, document: &str, all: bool| {
         for Example { line, text } in examples(document) {
-            let config = whole(&with_file(&text, &file));
-            if let Err(problems) = parse(&config) {
-                let problems: Vec<String> = problems.iter().map(ToString::to_string).collect();
-                panic!("{name}:{line}:\n{text}\n{}", problems.join("\n"));
+            if all
+                || text.starts_with("interfaces:")
+                || SECTIONS.contains(&text.split(':').next().unwrap_or_default())
+            {
+                found.push((name.to_owned(), line, whole(&text)));
             }
         }
+    };
+    DOCUMENTS.into_iter().for_each(|(name, document)| add(name, document, true));
+    // Other pages have examples of other programs' files, too.
+    let guide = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/guide");
+    for entry in std::fs::read_dir(guide).unwrap() {
+        let path = entry.unwrap().path();
+        let name = path.file_name().unwrap().to_string_lossy().into_owned();
+        if name.ends_with(".md") && DOCUMENTS.iter().all(|(known, _)| *known != name) {
+            add(&name, &std::fs::read_to_string(&path).unwrap(), false);
+        }
     }
-    std::fs::remove_file(&file).unwrap();
+    found
+}
+
+#[test]
+fn the_examples_of_the_documentation_are_accepted() {
+    let file = SampleFile::new();
+    for (name, line, text) in configurations() {
+        if let Err(problems) = parse(&file.stand_in(&text)) {
+            let problems: Vec<String> = problems.iter().map(ToString::to_string).collect();
+            panic!("{name}:{line}:\n{text}\n{}", problems.join("\n"));
+        }
+    }
 }
 
 #[test]

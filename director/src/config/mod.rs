@@ -18,6 +18,7 @@ mod http;
 mod net;
 mod problem;
 mod reader;
+pub mod reference;
 mod resolve;
 mod scalar;
 mod sections;

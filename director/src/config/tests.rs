@@ -365,7 +365,7 @@ fn a_text_that_is_no_yaml() {
     }
     refused(&[
         (7, "defaults: &x { forward: nat }", &[(7, 11, "anchors (`&name`) are not understood")]),
-        (5, "http: &x {}\nheartbeat: *x", &[(5, 7, "anchors"), (6, 12, "aliases")]),
+        (6, "limits: &x {}\nheartbeat: *x", &[(6, 9, "anchors"), (7, 12, "aliases")]),
         (5, "1: 2", &[(5, 1, "unknown key `1`")]),
         (5, "<<: {}", &[(5, 1, "merge keys (`<<`) are not understood")]),
         (5, "? [a]\n: b", &[(5, 3, "a key must be a word")]),

@@ -120,7 +120,8 @@ fn complaint_of_limits(label: &str, low: &str, high: &str, found: &str) -> Compl
     Complaint::new(format!("`{label}` must be from {low} to {high}, found {}", shown(found)))
 }
 
-fn duration_of(text: &str) -> Option<Duration> {
+/// What a duration as an operator writes it says.
+pub(super) fn duration_of(text: &str) -> Option<Duration> {
     let mut rest = text;
     let mut total = Duration::ZERO;
     let mut smallest = u64::MAX;

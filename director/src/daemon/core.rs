@@ -209,6 +209,10 @@ impl Core {
             Ok(Reloaded { operations, surroundings, milliseconds, .. }) => {
                 tracing::info!(operations, surroundings, milliseconds, "reloaded")
             }
+            // An operator's mistake; all goes on as before.
+            Err(refusal) if refusal.misuse => {
+                tracing::warn!("the reload failed: {}", refusal.body.error)
+            }
             Err(refusal) => tracing::error!("the reload failed: {}", refusal.body.error),
         }
         result

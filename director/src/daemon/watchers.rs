@@ -41,7 +41,7 @@ pub(super) async fn measure(
                 history.push(Instant::now(), counters);
                 measured.send_replace(Arc::new(history.measure()));
             }
-            Err(error) => tracing::warn!("cannot read counters: {error:#}"),
+            Err(error) => tracing::error!("cannot read counters: {error:#}"),
         }
     }
 }
@@ -64,7 +64,7 @@ pub(super) async fn sweep(worker: Worker, table: Arc<FlowTable>, swept: watch::S
         ticks.tick().await;
         match sweep_once(&worker, &table).await {
             Ok(report) => drop(swept.send_replace(Arc::new(report))),
-            Err(error) => tracing::warn!("cannot sweep the flow table: {error:#}"),
+            Err(error) => tracing::error!("cannot sweep the flow table: {error:#}"),
         }
     }
 }

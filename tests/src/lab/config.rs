@@ -217,6 +217,29 @@ mod tests {
     }
 
     #[test]
+    fn what_the_lab_writes_fits_the_schema() {
+        let service = Service::udp("web", "2001:db8::10", 80).nat().scheduler("mh").ports("[80, 8000-8010]");
+        let service = service.set("persistence", "{ timeout: 10s }").set("unserved", "reject");
+        let service = service.real_at("2001:db8::21", 8080, 0).real("2001:db8::22", 2);
+        let cluster = Cluster::new(3, "/run/key".as_ref()).line("quorum: majority\nfailback: 5s");
+        let cluster = cluster.links(&["multicast: \"239.255.0.1:694\", interface: eth1", "udp: 10.255.0.{}"]);
+        let alone = Config::new().interface("eth1").vip("192.0.2.99").service(service);
+        let all = alone.clone().cluster(cluster).group("192.0.2.99", "blue").line("limits: { flows: 1024 }");
+        let (mut schemas, mut compiler) = (boon::Schemas::new(), boon::Compiler::new());
+        compiler.add_resource("schema", director::config::reference::schema()).unwrap();
+        let schema = compiler.compile("schema", &mut schemas).unwrap();
+        for config in [Config::new(), alone, all] {
+            // Without services there is no list of them.
+            let yaml = config
+                .yaml()
+                .replace("services:\n", "services: []\n")
+                .replace("services: []\n  -", "services:\n  -");
+            let value = director::config::reference::as_json(&yaml).expect("YAML");
+            schemas.validate(&value, schema).unwrap_or_else(|error| panic!("{error}\n{yaml}"));
+        }
+    }
+
+    #[test]
     fn a_clusters_vips_have_their_gateways_prefixes_and_groups() {
         let vips = |config: Config| {
             let yaml = config.yaml();

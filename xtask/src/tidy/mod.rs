@@ -5,8 +5,9 @@
 //! - aya is named in the data plane alone.
 //! - What is pure stays so: no clock, socket, file or thread in `pool`, `slots` and `reconcile`.
 //! - Nothing is left to do in the code.
-//! - What ARCHITECTURE.md names exists, and links in the documentation lead somewhere.
+//! - What ARCHITECTURE.md names exists, links in the documentation lead somewhere, and its command lines are understood.
 
+mod commands;
 mod documents;
 mod rust;
 
@@ -71,6 +72,7 @@ fn check(sources: &[Source], exists: impl Fn(&str) -> bool) -> Vec<Finding> {
         }
         if source.path.ends_with(".md") {
             findings.extend(documents::check(source, sources, &exists));
+            findings.extend(commands::check(source));
         }
     }
     findings.sort();

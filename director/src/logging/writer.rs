@@ -1,11 +1,13 @@
-//! The log of `director run`. A thread of its own writes it: a log that nobody reads, or whose disk is full, holds nothing up. What it
-//! cannot take is lost, and counted.
+//! The thread that writes the log: a log that nobody reads, or whose disk is full, holds nothing up. What it cannot take is lost, and
+//! counted. It also tells what was left out, once that is due.
 
 use std::io::{self, Write};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::sync::{Arc, Condvar, LazyLock, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
+
+use super::layer::Held;
 
 /// The most lines that wait to be written.
 const MOST_LINES: usize = 8192;
@@ -28,7 +30,10 @@ struct State {
 
 /// Keeps the log going. Dropped at the end, it waits for the last lines, but not for long.
 #[derive(Debug)]
-pub struct Log(Arc<State>);
+pub struct Log {
+    state: Arc<State>,
+    held: Arc<Held>,
+}
 
 /// What logs write to: takes each line at once, or loses it.
 #[derive(Clone, Debug)]
@@ -37,12 +42,12 @@ pub struct Lines {
     state: Arc<State>,
 }
 
-/// Starts the thread that writes this process's log.
+/// Starts the thread that writes this process's log. `held` is what was left out of it.
 ///
 /// # Errors
 /// There is no thread to be had.
-pub fn start(to: impl Write + Send + 'static) -> io::Result<(Log, Lines)> {
-    start_with(to, Arc::clone(&STATE), MOST_LINES)
+pub(super) fn start(to: impl Write + Send + 'static, held: Arc<Held>) -> io::Result<(Log, Lines)> {
+    start_with(to, Arc::clone(&STATE), held, MOST_LINES)
 }
 
 /// What is wrong with the log now, for people.
@@ -50,16 +55,37 @@ pub fn problem() -> Option<String> {
     STATE.problem()
 }
 
-fn start_with(to: impl Write + Send + 'static, state: Arc<State>, most: usize) -> io::Result<(Log, Lines)> {
+fn start_with(
+    to: impl Write + Send + 'static,
+    state: Arc<State>,
+    held: Arc<Held>,
+    most: usize,
+) -> io::Result<(Log, Lines)> {
     let (lines, waiting) = sync_channel(most);
-    let of_thread = Arc::clone(&state);
-    std::thread::Builder::new().name("log".to_owned()).spawn(move || write(to, &waiting, &of_thread))?;
-    Ok((Log(Arc::clone(&state)), Lines { lines, state }))
+    let (of_thread, seen) = (Arc::clone(&state), Arc::clone(&held));
+    std::thread::Builder::new()
+        .name("log".to_owned())
+        .spawn(move || write(to, &waiting, &of_thread, &seen))?;
+    Ok((Log { state: Arc::clone(&state), held }, Lines { lines, state }))
 }
 
-fn write(mut to: impl Write, waiting: &Receiver<Vec<u8>>, state: &State) {
+fn write(mut to: impl Write, waiting: &Receiver<Vec<u8>>, state: &State, held: &Held) {
     let mut told = 0;
-    for line in waiting {
+    loop {
+        let next = match held.due_in(Instant::now()) {
+            Some(left) => waiting.recv_timeout(left),
+            None => waiting.recv().map_err(|_| RecvTimeoutError::Disconnected),
+        };
+        let line = match next {
+            Ok(line) => line,
+            Err(RecvTimeoutError::Timeout) => Vec::new(),
+            Err(RecvTimeoutError::Disconnected) => return,
+        };
+        // These lines come by the queue, too; they are few.
+        held.tell(Some(Instant::now()));
+        if line.is_empty() {
+            continue;
+        }
         if to.write_all(&line).and_then(|()| to.flush()).is_ok() {
             state.losing.store(false, Ordering::Relaxed);
             let lost = state.lost.load(Ordering::Relaxed);
@@ -93,6 +119,13 @@ impl State {
     }
 }
 
+impl Lines {
+    /// Has the thread look when something that was left out is due. A full queue keeps it awake anyway.
+    pub(super) fn wake(&self) {
+        let _ = self.lines.try_send(Vec::new());
+    }
+}
+
 impl Write for Lines {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
         if self.lines.try_send(line.to_vec()).is_ok() {
@@ -110,10 +143,11 @@ impl Write for Lines {
 
 impl Drop for Log {
     fn drop(&mut self) {
-        let taken = self.0.taken.load(Ordering::Relaxed);
-        let done = self.0.done.lock().unwrap_or_else(PoisonError::into_inner);
+        self.held.tell(None);
+        let taken = self.state.taken.load(Ordering::Relaxed);
+        let done = self.state.done.lock().unwrap_or_else(PoisonError::into_inner);
         // Lines that cannot be written meanwhile are lost with the process.
-        let _ = self.0.news.wait_timeout_while(done, LAST_LINES, |done| *done < taken);
+        let _ = self.state.news.wait_timeout_while(done, LAST_LINES, |done| *done < taken);
     }
 }
 
@@ -144,7 +178,8 @@ mod tests {
         let (gate, opened) = channel();
         let written = Arc::new(Mutex::new(Vec::new()));
         let (log, mut lines) =
-            start_with(Gate(opened, Arc::clone(&written)), Arc::default(), 4).expect("a thread");
+            start_with(Gate(opened, Arc::clone(&written)), Arc::default(), Arc::default(), 4)
+                .expect("a thread");
         for i in 0..100 {
             lines.write_all(format!("{i}\n").as_bytes()).expect("it never fails");
         }
@@ -152,7 +187,7 @@ mod tests {
         let taken = lines.state.taken.load(Ordering::Relaxed);
         let lost = lines.state.lost.load(Ordering::Relaxed);
         assert!((4..=5).contains(&taken) && taken + lost == 100, "{taken} taken, {lost} lost");
-        assert!(log.0.problem().expect("a problem").contains(&format!("{lost} so far")));
+        assert!(log.state.problem().expect("a problem").contains(&format!("{lost} so far")));
         (0..taken).for_each(|_| gate.send(true).unwrap());
         drop(log);
         let text = String::from_utf8(written.lock().unwrap().clone()).unwrap();
@@ -163,17 +198,18 @@ mod tests {
     #[test]
     fn a_full_disk_loses_lines_until_there_is_room_again() {
         let (gate, opened) = channel();
-        let (log, mut lines) = start_with(Gate(opened, Arc::default()), Arc::default(), 4).expect("a thread");
+        let (log, mut lines) =
+            start_with(Gate(opened, Arc::default()), Arc::default(), Arc::default(), 4).expect("a thread");
         [false, true].into_iter().for_each(|room| gate.send(room).unwrap());
         lines.write_all(b"lost").expect("it never fails");
         let waits = |done: u64| {
-            let before = log.0.done.lock().unwrap();
-            drop(log.0.news.wait_while(before, |now| *now < done).unwrap());
+            let before = log.state.done.lock().unwrap();
+            drop(log.state.news.wait_while(before, |now| *now < done).unwrap());
         };
         waits(1);
-        assert!(log.0.problem().expect("a problem").contains("1 so far"));
+        assert!(log.state.problem().expect("a problem").contains("1 so far"));
         lines.write_all(b"written").expect("it never fails");
         waits(2);
-        assert_eq!(log.0.problem(), None);
+        assert_eq!(log.state.problem(), None);
     }
 }

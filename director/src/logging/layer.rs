@@ -1,0 +1,122 @@
+//! The limits as a layer of the log: what is over them goes no further, and is told once it is due.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use tracing::callsite::Identifier;
+use tracing::field::{Field, Visit};
+use tracing::{Event, Level, Subscriber};
+use tracing_subscriber::layer::{Context, Layer};
+
+use super::limit::{Limiter, NEWS, TROUBLE, Verdict};
+use super::writer::Lines;
+
+/// The most characters of a line that is shown for others like it.
+const SHOWN: usize = 120;
+/// Where the log's own lines come from. They have no limit: they are few, and say what is missing.
+const OWN: &str = "director::logging";
+
+/// What was left out.
+#[derive(Debug, Default)]
+pub(super) struct Held(Mutex<Inner>);
+
+#[derive(Debug, Default)]
+struct Inner {
+    limiter: Limiter<Identifier>,
+    /// A line of each place that was left out.
+    samples: HashMap<Identifier, Sample>,
+}
+
+#[derive(Debug)]
+struct Sample {
+    level: Level,
+    text: String,
+}
+
+/// Leaves out what is too much.
+pub(super) struct Limits {
+    held: Arc<Held>,
+    lines: Lines,
+}
+
+impl Limits {
+    pub(super) fn new(held: Arc<Held>, lines: Lines) -> Limits {
+        Limits { held, lines }
+    }
+}
+
+impl<S: Subscriber> Layer<S> for Limits {
+    fn event_enabled(&self, event: &Event<'_>, _: Context<'_, S>) -> bool {
+        let metadata = event.metadata();
+        if metadata.target().starts_with(OWN) {
+            return true;
+        }
+        let level = *metadata.level();
+        let room = if level <= Level::WARN { TROUBLE } else { NEWS };
+        let place = metadata.callsite();
+        let verdict = self.held.lock().limiter.judge(&place, room, Instant::now());
+        if verdict == (Verdict::LeaveOut { first: true }) {
+            let sample = Sample { level, text: shown(event) };
+            self.held.lock().samples.insert(place, sample);
+            self.lines.wake();
+        }
+        verdict == Verdict::Write
+    }
+}
+
+impl Held {
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// How long until something is to be told.
+    pub(super) fn due_in(&self, now: Instant) -> Option<Duration> {
+        self.lock().limiter.next().map(|due| due.saturating_duration_since(now))
+    }
+
+    /// Tells what was left out, as far as that is due; all of it without a time.
+    pub(super) fn tell(&self, now: Option<Instant>) {
+        let due: Vec<(u64, Sample)> = {
+            let mut inner = self.lock();
+            let due = inner.limiter.due(now);
+            due.into_iter()
+                .filter_map(|(place, count)| Some((count, inner.samples.remove(&place)?)))
+                .collect()
+        };
+        // Without the lock: this logs.
+        for (left_out, Sample { level, text }) in due {
+            match level {
+                Level::ERROR => tracing::error!(left_out, "{left_out} more like this were left out: {text}"),
+                Level::WARN => tracing::warn!(left_out, "{left_out} more like this were left out: {text}"),
+                Level::INFO => tracing::info!(left_out, "{left_out} more like this were left out: {text}"),
+                _ => tracing::debug!(left_out, "{left_out} more like this were left out: {text}"),
+            }
+        }
+    }
+}
+
+/// An event in short: its message, then its fields.
+fn shown(event: &Event<'_>) -> String {
+    #[derive(Default)]
+    struct Words {
+        message: String,
+        fields: String,
+    }
+    impl Visit for Words {
+        fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
+            match field.name() {
+                "message" => self.message = format!("{value:?}"),
+                name => self.fields += &format!(" {name}={value:?}"),
+            }
+        }
+    }
+    let mut words = Words::default();
+    event.record(&mut words);
+    let text = words.message + &words.fields;
+    match text.char_indices().nth(SHOWN) {
+        Some((end, _)) => format!("{}…", &text[..end]),
+        None => text,
+    }
+}
