@@ -5,12 +5,13 @@ use std::path::Path;
 
 use super::parse;
 
-const DOCUMENTS: [(&str, &str); 7] = [
+const DOCUMENTS: [(&str, &str); 8] = [
     ("README.md", include_str!("../../../README.md")),
     ("quick-start.md", include_str!("../../../docs/guide/quick-start.md")),
     ("configuration.md", include_str!("../../../docs/guide/configuration.md")),
     ("health-checks.md", include_str!("../../../docs/guide/health-checks.md")),
     ("pair.md", include_str!("../../../docs/guide/pair.md")),
+    ("metrics.md", include_str!("../../../docs/guide/metrics.md")),
     ("operations.md", include_str!("../../../docs/guide/operations.md")),
     ("troubleshooting.md", include_str!("../../../docs/guide/troubleshooting.md")),
 ];
@@ -19,7 +20,7 @@ const DOCUMENTS: [(&str, &str); 7] = [
 const PLACES: [&str; 3] =
     ["/etc/director/secrets/", "/etc/director/internal-ca.pem", "/usr/local/lib/director/"];
 /// Sections that stand beside `services`.
-const SECTIONS: [&str; 4] = ["probes", "maintenance_dir", "notify", "heartbeat"];
+const SECTIONS: [&str; 5] = ["probes", "maintenance_dir", "notify", "heartbeat", "http"];
 
 /// An example, and the line that it begins in.
 struct Example {

@@ -49,7 +49,7 @@ const WITNESSES: Metric = gauge("director_witnesses", &[], "Witnesses that are c
 const WITNESSES_REACHED: Metric =
     gauge("director_witnesses_reached", &[], "Witnesses that this director reaches.");
 const ALIVE: Metric = gauge("director_peer_alive", PEER, "1 if this director hears the other one.");
-const HEARS_US: Metric = gauge("director_peer_hears_us", PEER, "1 if the other one hears this director.");
+const HEARS_US: Metric = gauge("director_peer_hears_me", PEER, "1 if the other one hears this director.");
 const PEER_HELD: Metric =
     gauge("director_peer_held", PEER, "1 if an operator has the other one stay standby.");
 const SAME_CONFIG: Metric = gauge(

@@ -6,6 +6,13 @@ use super::*;
 
 const GUIDE: &str = include_str!("../../../docs/guide/metrics.md");
 
+const DEPLOYED: [(&str, &str); 4] = [
+    ("director.rules.yml", include_str!("../../../deploy/prometheus/director.rules.yml")),
+    ("director.alerts.yml", include_str!("../../../deploy/prometheus/director.alerts.yml")),
+    ("director.tests.yml", include_str!("../../../deploy/prometheus/director.tests.yml")),
+    ("director.json", include_str!("../../../deploy/grafana/director.json")),
+];
+
 fn all() -> Vec<&'static Metric> {
     [process::ALL, services::ALL, dataplane::ALL, cluster::ALL].concat()
 }
@@ -123,6 +130,23 @@ fn the_guide_describes_every_metric_as_it_is() {
         "docs/guide/metrics.md has other rows than these, in this order:\n{}",
         expected.join("\n")
     );
+}
+
+/// Words of a text that are names of ours.
+fn named(text: &str) -> impl Iterator<Item = &str> {
+    text.split(|letter: char| !letter.is_ascii_alphanumeric() && letter != '_' && letter != ':')
+        .filter(|word| word.starts_with("director_") && !word.ends_with('_'))
+}
+
+#[test]
+fn rules_and_dashboard_ask_for_what_there_is() {
+    let known: Vec<&str> = all().iter().map(|metric| metric.name).collect();
+    for (file, text) in DEPLOYED {
+        for name in named(text) {
+            let family = name.trim_end_matches("_bucket");
+            assert!(known.contains(&family), "{file}: there is no {name}");
+        }
+    }
 }
 
 #[test]
