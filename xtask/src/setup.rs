@@ -58,6 +58,9 @@ const SERVERS: [Tool; 12] = [
     ("freeradius", "freeradius"),
 ];
 
+/// What watches directors in tests of their metrics; it brings promtool.
+const WATCHERS: [Tool; 1] = [("prometheus", "prometheus")];
+
 const VM_TOOLS: [Tool; 3] = [("qemu-system-x86_64", "qemu-system-x86"), ("xz", "xz-utils"), ("zstd", "zstd")];
 
 /// What `setup` can be told.
@@ -131,6 +134,7 @@ fn missing(scope: Scope) -> Vec<Step> {
     }
     if scope >= Scope::Servers {
         tools.extend(SERVERS);
+        tools.extend(WATCHERS);
     }
     if scope >= Scope::Vm {
         tools.extend(VM_TOOLS);
@@ -256,6 +260,7 @@ fn services(package: &str) -> Option<&'static str> {
         ("postgresql", "postgresql"),
         ("mariadb-server", "mariadb"),
         ("freeradius", "freeradius"),
+        ("prometheus", "prometheus"),
     ];
     known.into_iter().find(|(name, _)| *name == package).map(|(_, service)| service)
 }

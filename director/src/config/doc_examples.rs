@@ -6,12 +6,13 @@ use std::path::Path;
 
 use super::parse;
 
-const DOCUMENTS: [(&str, &str); 7] = [
+const DOCUMENTS: [(&str, &str); 8] = [
     ("README.md", include_str!("../../../README.md")),
     ("quick-start.md", include_str!("../../../docs/guide/quick-start.md")),
     ("configuration.md", include_str!("../../../docs/guide/configuration.md")),
     ("health-checks.md", include_str!("../../../docs/guide/health-checks.md")),
     ("pair.md", include_str!("../../../docs/guide/pair.md")),
+    ("metrics.md", include_str!("../../../docs/guide/metrics.md")),
     ("operations.md", include_str!("../../../docs/guide/operations.md")),
     ("troubleshooting.md", include_str!("../../../docs/guide/troubleshooting.md")),
 ];

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::{Context, Result};
 use tokio::sync::{mpsc, oneshot, watch};
@@ -205,6 +205,7 @@ impl Core {
 
     async fn reload(&mut self) -> Result<Reloaded, Refusal> {
         let result = self.take_configuration().await;
+        self.view.send_modify(|view| Arc::make_mut(view).reloads.take(result.is_ok(), SystemTime::now()));
         match &result {
             Ok(Reloaded { operations, surroundings, milliseconds, .. }) => {
                 tracing::info!(operations, surroundings, milliseconds, "reloaded")

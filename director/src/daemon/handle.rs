@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use hyper::body::Bytes;
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{Mutex, mpsc, oneshot, watch};
 
 use super::core::Request;
 use super::flows;
@@ -35,6 +35,8 @@ pub(super) struct Handle {
     pub(super) swept: watch::Receiver<Arc<SweepReport>>,
     /// Why HTTP is not served at the moment.
     pub(super) http_problem: watch::Receiver<Option<String>>,
+    /// Held while metrics are made.
+    pub(super) scrapes: Mutex<()>,
     pub(super) requests: mpsc::Sender<Request>,
     pub(super) stops: mpsc::Sender<StopRequest>,
 }
@@ -51,19 +53,9 @@ impl Handle {
         answer.await.unwrap_or_else(|_| Err(ending()))
     }
 
-    fn pair(&self) -> Result<&PairView, Refusal> {
-        let alone = || {
-            let error = "this director is alone: its configuration has no `heartbeat`".to_owned();
-            Refusal::new(true, error)
-        };
-        self.pair.as_ref().ok_or_else(alone)
-    }
-}
-
-impl Director for Handle {
-    async fn status(&self) -> Result<Status, Refusal> {
-        let (view, measured, swept) =
-            (self.view.borrow().clone(), self.measured.borrow().clone(), self.swept.borrow().clone());
+    /// The status, with what the core shows of itself.
+    pub(super) fn status_of(&self, view: &View) -> Status {
+        let (measured, swept) = (self.measured.borrow().clone(), self.swept.borrow().clone());
         let around = Surroundings {
             config_path: self.config_path.clone(),
             uptime: self.started.elapsed(),
@@ -80,7 +72,22 @@ impl Director for Handle {
         }
         status.problems.extend(logging::problem());
         status.problems.extend(self.http_problem.borrow().clone());
-        Ok(status)
+        status
+    }
+
+    fn pair(&self) -> Result<&PairView, Refusal> {
+        let alone = || {
+            let error = "this director is alone: its configuration has no `heartbeat`".to_owned();
+            Refusal::new(true, error)
+        };
+        self.pair.as_ref().ok_or_else(alone)
+    }
+}
+
+impl Director for Handle {
+    async fn status(&self) -> Result<Status, Refusal> {
+        let view = self.view.borrow().clone();
+        Ok(self.status_of(&view))
     }
 
     async fn flows(&self, asked: FlowQuery) -> Result<mpsc::Receiver<Bytes>, Refusal> {
@@ -100,7 +107,7 @@ impl Director for Handle {
     }
 
     async fn metrics(&self) -> Result<String, Refusal> {
-        Ok(crate::metrics::text(&self.status().await?))
+        self.scrape().await
     }
 
     async fn events(&self, after: u64) -> Result<Vec<Event>, Refusal> {

@@ -14,7 +14,7 @@ use tokio::time::MissedTickBehavior;
 
 use super::events::{Events, News};
 use super::probes::Ways;
-use crate::health::{self, Board, Change, Maintenance, Name, Seen};
+use crate::health::{self, Board, Change, Maintenance, Name, Seen, Tally};
 use crate::model::{Config, Notify};
 use crate::pool::{RealKey, Standings};
 
@@ -77,6 +77,11 @@ impl Health {
     /// For the operator.
     pub(super) fn seen(&self) -> HashMap<RealKey, Seen> {
         self.board().seen()
+    }
+
+    /// What was counted of the checks.
+    pub(super) fn tallies(&self) -> HashMap<RealKey, Tally> {
+        self.board().tallies()
     }
 
     /// A real server's probes.

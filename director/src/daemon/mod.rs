@@ -12,6 +12,7 @@ mod inherited;
 mod interfaces;
 mod limits;
 pub(crate) mod lock;
+mod metrics;
 mod notify;
 mod pair;
 mod probes;
@@ -33,7 +34,7 @@ use anyhow::{Context, Result, bail};
 use director_ebpf::abi::ABI_VERSION;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Mutex, mpsc, watch};
 use tokio::task::JoinSet;
 
 use self::core::{Core, Request, Setup};
@@ -253,6 +254,7 @@ fn watch_over(
         measured: measured_seen,
         swept: swept_seen,
         http_problem: http_problem_seen,
+        scrapes: Mutex::default(),
         requests,
         stops,
     };

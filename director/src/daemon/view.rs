@@ -14,8 +14,9 @@ use crate::api::types::{
 };
 use crate::dataplane::{Attachment, SweepReport};
 use crate::health::Seen;
+use crate::metrics::Reloads;
 use crate::model::{Config, Real, Service, Vip};
-use crate::pool::{Desired, DesiredService, Overrides, RealKey, Serving};
+use crate::pool::{Desired, DesiredReal, DesiredService, Overrides, RealKey, Serving};
 use crate::reconcile::{Placement, Units};
 
 /// The core's state at one moment.
@@ -33,6 +34,8 @@ pub(super) struct View {
     pub(super) units: Units,
     /// What services make of their real servers' health.
     pub(super) serving: HashMap<String, Serving>,
+    /// What came of reloads.
+    pub(super) reloads: Reloads,
 }
 
 /// What of the status the core has nothing to do with.
@@ -58,6 +61,7 @@ impl View {
             missing: Vec::new(),
             problems: Vec::new(),
             serving: HashMap::new(),
+            reloads: Reloads::default(),
         }
     }
 
@@ -68,6 +72,22 @@ impl View {
             placed().flat_map(|p| p.backends.iter().flatten().copied()).collect(),
             placed().map(|p| p.id).collect(),
         )
+    }
+
+    /// Which real servers take new flows, service by service in the configuration's order.
+    pub(super) fn taking_flows(&self) -> Vec<Vec<bool>> {
+        let planned = self.desired.services.iter().zip(&self.placements);
+        let service = |(service, (desired, placement)): (&Service, (&DesiredService, &Option<Placement>))| {
+            let is_placed = |i: usize| {
+                placement.as_ref().is_some_and(|placed| placed.backends.get(i).is_some_and(Option::is_some))
+            };
+            let takes = |(i, real): (usize, &DesiredReal)| {
+                real.weight > 0 && !real.out && real.hop.is_some() && is_placed(i) && !desired.local
+            };
+            // The fallback comes last, and is none of them.
+            desired.reals.iter().enumerate().take(service.reals.len()).map(takes).collect()
+        };
+        self.config.services.iter().zip(planned).map(service).collect()
     }
 
     /// The status.
@@ -281,6 +301,8 @@ mod tests {
         view.placements = vec![Some(Placement { id: 4, backends: vec![Some(7), Some(9), None] })];
         view.missing = vec![config.vips[1].clone()];
         assert_eq!(view.ids(), (vec![7, 9], vec![4]));
+        // The second is drained, and nobody knows the way to it; of the third neither, and it has no room.
+        assert_eq!(view.taking_flows(), [[true, false, false]]);
 
         let traffic = |packets_in| Traffic { packets_in, ..Traffic::default() };
         let measured = Measured {

@@ -8,6 +8,7 @@ use healthcheck::{Failure, Outcome, Probe, State, Verdict};
 
 use super::maintenance::Maintenance;
 use super::plan::{Asked, Plan, Subject};
+use super::tally::Tally;
 use crate::pool::{RealKey, Standing, Standings};
 
 /// Verdicts of all real servers that are watched.
@@ -51,6 +52,7 @@ struct Entry {
     state: State,
     since: Option<Instant>,
     back: Option<Instant>,
+    tally: Tally,
 }
 
 #[derive(Debug)]
@@ -109,6 +111,7 @@ impl Board {
         let mut changes = Vec::new();
         for (key, i) in self.by_probe.get(probe).into_iter().flatten() {
             let Some(entry) = self.entries.get_mut(key) else { continue };
+            entry.tally.take(outcome);
             let check = &mut entry.checks[*i];
             // What goes wrong on this side says nothing of the real server.
             if let Err(failure @ Failure::Local(_)) = &outcome.result {
@@ -166,6 +169,11 @@ impl Board {
         self.entries.iter().map(seen).collect()
     }
 
+    /// What was counted of each.
+    pub fn tallies(&self) -> HashMap<RealKey, Tally> {
+        self.entries.iter().map(|(key, entry)| (key.clone(), entry.tally.clone())).collect()
+    }
+
     /// The weights that real servers have by a probe.
     pub fn weights_of(&self, probe: &Arc<Probe>) -> Vec<Option<u16>> {
         let keys = self.by_probe.get(probe).into_iter().flatten();
@@ -189,7 +197,7 @@ impl Watched {
 impl Entry {
     fn new(subject: &Subject, state: State) -> Entry {
         let checks = subject.checks.iter().map(|asked| Watched::new(asked, state)).collect();
-        Entry { port: port(subject), checks, state, since: None, back: None }
+        Entry { port: port(subject), checks, state, since: None, back: None, tally: Tally::default() }
     }
 
     /// The same real server, with what it is asked now.
@@ -225,6 +233,7 @@ impl Entry {
         if from == to {
             return None;
         }
+        self.tally.changes += 1;
         self.since = Some(now);
         self.back = (from == State::Down && to == State::Up).then_some(now);
         Some(Change { key: key.clone(), from, to, reason: self.reason(key, maintenance) })
@@ -320,6 +329,8 @@ mod tests {
         assert_eq!(board.take(&probe(2), &good(), now).len(), 1);
         assert!(board.take(&probe(2), &bad(), now).is_empty(), "one failure of two");
         assert!(board.is_changing(&probe(2)) && !board.is_changing(&probe(1)));
+        let tally = &board.tallies()[&key("web")];
+        assert_eq!((tally.took.count(), tally.failures["refused"], tally.changes), (3, 1, 1));
         let changes = board.take(&probe(2), &bad(), now);
         assert_eq!(
             told(&changes),

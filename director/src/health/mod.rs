@@ -3,7 +3,9 @@
 mod board;
 mod maintenance;
 mod plan;
+mod tally;
 
 pub use board::{Board, Change, Seen};
 pub use maintenance::{Maintenance, Name};
 pub use plan::{Asked, Plan, Subject, plan};
+pub use tally::{BOUNDS, Durations, Tally};

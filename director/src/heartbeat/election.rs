@@ -154,6 +154,30 @@ pub enum Why {
     NotConfigured,
 }
 
+impl Why {
+    /// A word for it that stays the same and names nobody, for counters.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Why::NoOwner => "no_owner",
+            Why::Elected => "elected",
+            Why::GivenBy(_) => "given",
+            Why::TakenBy(_) => "taken",
+            Why::NotTaken(_) => "not_taken",
+            Why::BetterOff(_) => "better_off",
+            Why::Preferred(_) => "preferred",
+            Why::Balance(_) => "balance",
+            Why::Asked(_) => "asked",
+            Why::OtherOwner(_) => "other_owner",
+            Why::DeafOwner(_) => "deaf_owner",
+            Why::OtherCandidate(_) => "other_candidate",
+            Why::NoQuorum => "no_quorum",
+            Why::NotEligible => "not_eligible",
+            Why::Slept(_) => "slept",
+            Why::NotConfigured => "not_configured",
+        }
+    }
+}
+
 impl fmt::Display for Why {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

@@ -18,7 +18,7 @@ use journal::Marked;
 use layer::{Held, Limits};
 
 pub use journal::{is_journal, marked_as_error};
-pub use writer::{Lines, Log, problem};
+pub use writer::{Lines, Log, lost, problem};
 
 /// How lines are written.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]

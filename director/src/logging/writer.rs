@@ -55,6 +55,11 @@ pub fn problem() -> Option<String> {
     STATE.problem()
 }
 
+/// How many lines were lost since the start.
+pub fn lost() -> u64 {
+    STATE.lost.load(Ordering::Relaxed)
+}
+
 fn start_with(
     to: impl Write + Send + 'static,
     state: Arc<State>,

@@ -1,4 +1,5 @@
-//! `cargo xtask bench scale`: a large configuration: how long until it is in force, and one change to it, and what it takes.
+//! `cargo xtask bench scale`: a large configuration: how long until it is in force, and one change to it, what it takes, and how long its
+//! metrics take.
 
 use std::fmt::Write;
 use std::fs;
@@ -40,9 +41,12 @@ pub struct Arguments {
 const REALS: u8 = 10;
 /// The services' first port.
 const FIRST_PORT: u16 = 10_000;
+/// Where the daemon serves its metrics.
+const METRICS: &str = "127.0.0.1:9694";
 /// The aims, in seconds, for 1,000 services.
 const START: f64 = 2.0;
 const RELOAD: f64 = 0.1;
+const SCRAPE: f64 = 0.2;
 
 /// Seconds, and bytes.
 #[derive(Default)]
@@ -55,6 +59,9 @@ struct Figures {
     daemon_start: Series,
     /// `director reload` by the clock on the wall.
     daemon_reload: Series,
+    /// A scrape of the daemon's metrics, and the bytes that it got.
+    scrape: Series,
+    scraped: Series,
     /// The daemon's resident memory, whole and without what is mapped from files and the kernel.
     resident: Series,
     anonymous: Series,
@@ -130,6 +137,14 @@ fn with_daemon(services: u16, director: &std::path::Path, figures: &mut Figures)
         figures.daemon_reload.push(reload.elapsed().as_secs_f64());
         ensure!(said.contains("Reloaded"), "the change was none: {said}");
     }
+    for _ in 0..3 {
+        let url = format!("http://{METRICS}/metrics");
+        let format = "%{time_total} %{size_download}";
+        let said = daemon.host().run(&["curl", "-sSf", "-o", "/dev/null", "-w", format, &url])?;
+        let (seconds, bytes) = said.trim().split_once(' ').context("curl says how long and how much")?;
+        figures.scrape.push(seconds.parse()?);
+        figures.scraped.push(bytes.parse()?);
+    }
     let (resident, anonymous) = memory(&daemon)?;
     figures.resident.push(resident);
     figures.anonymous.push(anonymous);
@@ -150,7 +165,7 @@ fn memory(daemon: &Daemon) -> Result<(f64, f64)> {
 
 /// A configuration of so many services, each of ten real servers; one of those, in the middle, has this weight, all others 1.
 fn text(services: u16, weight: u16) -> String {
-    let mut yaml = Config::new().yaml();
+    let mut yaml = Config::new().line(&format!("http: {{ listen: \"{METRICS}\" }}")).yaml();
     let changed = services / 2;
     for i in 0..services {
         let port = FIRST_PORT + i;
@@ -177,6 +192,7 @@ fn aims(figures: &Figures) -> Vec<Aim> {
         aim("start of the daemon until it answers, s", START, &figures.daemon_start),
         aim("one change in this process: text to maps, s", RELOAD, &figures.change),
         aim("one change by `director reload`, its own start included, s", RELOAD, &figures.daemon_reload),
+        aim("a scrape of its metrics, s", SCRAPE, &figures.scrape),
     ]
 }
 
@@ -186,11 +202,13 @@ fn print(arguments: &Arguments, figures: &Figures) {
     let megabytes = |series: &Series| series.median() / 1e6;
     println!(
         "\nmemory of the flow table: {:.0} bytes for each flow that it is made for, {:.0} for each place\n\
-         memory of the daemon: {:.0} MB resident, of which {:.0} MB are its own (the rest is maps and program)",
+         memory of the daemon: {:.0} MB resident, of which {:.0} MB are its own (the rest is maps and program)\n\
+         metrics: {:.1} MB",
         figures.per_flow,
         figures.per_place,
         megabytes(&figures.resident),
-        megabytes(&figures.anonymous)
+        megabytes(&figures.anonymous),
+        megabytes(&figures.scraped)
     );
 }
 
@@ -200,10 +218,11 @@ fn json(arguments: &Arguments, figures: &Figures) -> Value {
         "seconds": {
             "start": figures.start.json(), "change": figures.change.json(),
             "daemon_start": figures.daemon_start.json(), "daemon_reload": figures.daemon_reload.json(),
+            "scrape": figures.scrape.json(),
         },
         "bytes": {
             "per_flow": figures.per_flow, "per_place": figures.per_place,
-            "resident": figures.resident.json(), "anonymous": figures.anonymous.json(),
+            "resident": figures.resident.json(), "anonymous": figures.anonymous.json(), "metrics": figures.scraped.json(),
         },
         "aims": aims(figures).iter().map(Aim::json).collect::<Vec<_>>(),
     })

@@ -30,6 +30,7 @@ use crate::realtime;
 use crate::takeover::{self, Takeover, Want, Wanted};
 
 pub(super) use facts::Services;
+use view::Moved;
 pub(super) use view::PairView;
 
 /// News that may wait to be logged.
@@ -57,6 +58,8 @@ pub(super) struct Pair {
     heartbeat: watch::Sender<Arc<Heartbeat>>,
     /// The number of each VIP's group, by which leases go.
     numbers: watch::Sender<BTreeMap<IpAddr, usize>>,
+    /// What `PairView` has of roles that changed.
+    moves: Moved,
     /// Dropped, they end.
     _tasks: JoinSet<()>,
 }
@@ -148,7 +151,8 @@ impl Pair {
         let (facts, watched) = watch::channel(Arc::new(facts::Watched::new(&heartbeat)));
         let gathered = facts::gather(watched, takeover.links.clone(), services, driver.clone());
         tasks.spawn(gathered);
-        tasks.spawn(view::tell(news, report.clone(), Arc::clone(events)));
+        let moves = Moved::default();
+        tasks.spawn(view::tell(news, report.clone(), Arc::clone(events), moves.clone()));
         tasks.spawn(pass_neighbours(takeover.neighbours.clone(), driver.clone()));
         let heartbeat = watch::channel(Arc::new(heartbeat)).0;
         Ok(Pair {
@@ -162,6 +166,7 @@ impl Pair {
             worker,
             heartbeat,
             numbers,
+            moves,
             _tasks: tasks,
         })
     }
@@ -173,6 +178,7 @@ impl Pair {
             report: self.report.clone(),
             taken: self.takeover.reports.clone(),
             followers: self.followers.reports(),
+            moves: self.moves.clone(),
             heartbeat: self.heartbeat.subscribe(),
         }
     }

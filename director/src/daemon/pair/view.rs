@@ -1,7 +1,7 @@
 //! The cluster as the operator sees and commands it, and what is told of it.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
 use tokio::sync::{mpsc, oneshot, watch};
@@ -13,7 +13,9 @@ use crate::api::types::{
 };
 use crate::daemon::events::{Events, News};
 use crate::heartbeat::driver::{self, Command, Driver};
+use crate::heartbeat::node;
 use crate::heartbeat::report::{Cluster, GroupReport, word};
+use crate::metrics::Moves;
 use crate::model::Vip;
 use crate::model::heartbeat::{Heartbeat, Means};
 use crate::takeover;
@@ -29,6 +31,23 @@ pub(in crate::daemon) struct PairView {
     pub(super) taken: watch::Receiver<Arc<takeover::Report>>,
     pub(super) followers: Reports,
     pub(super) heartbeat: watch::Receiver<Arc<Heartbeat>>,
+    pub(super) moves: Moved,
+}
+
+/// Changes of roles since the start, counted.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Moved(Arc<Mutex<Moves>>);
+
+impl Moved {
+    fn count(&self, moved: &node::Moved) {
+        let key = (moved.group.clone(), word(moved.to), moved.why.kind());
+        *self.moves().entry(key).or_default() += 1;
+    }
+
+    fn moves(&self) -> MutexGuard<'_, Moves> {
+        // A count that panicked left whole counts.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 impl PairView {
@@ -50,6 +69,20 @@ impl PairView {
             failure: report.failure,
         });
         PairStatus { cluster: self.now().as_ref().clone(), taken: groups.collect(), means: means.collect() }
+    }
+
+    /// How often roles changed, and why.
+    pub(in crate::daemon) fn moves(&self) -> Moves {
+        self.moves.moves().clone()
+    }
+
+    /// When groups were taken here last, and how long that took.
+    pub(in crate::daemon) fn takeovers(&self) -> Vec<(String, SystemTime, Duration)> {
+        let taken = Arc::clone(&self.taken.borrow());
+        let groups = taken.groups.iter();
+        groups
+            .filter_map(|(group, report)| report.taken.map(|taken| (group.clone(), taken.at, taken.took)))
+            .collect()
     }
 
     /// Returns when one of the threads that the cluster rests on has died; says which.
@@ -209,18 +242,22 @@ pub(super) async fn tell(
     mut news: mpsc::Receiver<driver::News>,
     mut report: watch::Receiver<Arc<Cluster>>,
     events: Arc<Events>,
+    moves: Moved,
 ) {
     let mut alive: BTreeMap<String, bool> = BTreeMap::new();
     loop {
         tokio::select! {
             Some(one) = news.recv() => match one {
-                driver::News::Moved(moved) => events.push(News {
-                    service: format!("group {}", moved.group),
-                    real: None,
-                    from: word(moved.from),
-                    to: word(moved.to),
-                    reason: moved.why.to_string(),
-                }),
+                driver::News::Moved(moved) => {
+                    moves.count(&moved);
+                    events.push(News {
+                        service: format!("group {}", moved.group),
+                        real: None,
+                        from: word(moved.from),
+                        to: word(moved.to),
+                        reason: moved.why.to_string(),
+                    });
+                }
                 driver::News::Link(change) if change.problem.is_none() => tracing::info!("{change}"),
                 driver::News::Link(change) => tracing::warn!("{change}"),
                 driver::News::NotPermitted(text) => tracing::warn!("{text}"),
