@@ -43,7 +43,7 @@ const LAB_TOOLS: [Tool; 11] = [
 ];
 
 /// Real servers that checks and the takeover by DNS are tested against, and what disturbs them.
-const SERVERS: [Tool; 12] = [
+const SERVERS: [Tool; 13] = [
     ("exim4", "exim4-daemon-light"),
     ("../lib/dovecot/imap", "dovecot-imapd"),
     ("../lib/dovecot/pop3", "dovecot-pop3d"),
@@ -56,6 +56,8 @@ const SERVERS: [Tool; 12] = [
     ("pg_ctlcluster", "postgresql"),
     ("mariadbd", "mariadb-server"),
     ("freeradius", "freeradius"),
+    // It checks the script for real servers.
+    ("shellcheck", "shellcheck"),
 ];
 
 const VM_TOOLS: [Tool; 3] = [("qemu-system-x86_64", "qemu-system-x86"), ("xz", "xz-utils"), ("zstd", "zstd")];
