@@ -1,4 +1,5 @@
 //! What an operator meets beside forwarding and failover: HTTP, metrics, the dashboard, `top`, `doctor`, the package. Needs root.
 
+mod doctor;
 mod http;
 mod real_server;
