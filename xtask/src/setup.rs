@@ -42,7 +42,7 @@ const LAB_TOOLS: [Tool; 11] = [
     ("tcpdump", "tcpdump"),
 ];
 
-/// Real servers that checks and the takeover by DNS are tested against, and what disturbs them.
+/// Real servers that checks and the takeover by DNS are tested against, what disturbs them, and what checks scripts.
 const SERVERS: [Tool; 13] = [
     ("exim4", "exim4-daemon-light"),
     ("../lib/dovecot/imap", "dovecot-imapd"),

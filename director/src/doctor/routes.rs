@@ -27,7 +27,7 @@ pub(super) fn examine(facts: &Facts) -> Vec<Finding> {
 }
 
 /// Real servers with what forwards to them, each once.
-fn reals<'a>(facts: &'a Facts, forward: Option<Forward>) -> BTreeMap<IpAddr, &'a Service> {
+fn reals(facts: &Facts, forward: Option<Forward>) -> BTreeMap<IpAddr, &Service> {
     let services = facts.config.services.iter();
     services
         .filter(|service| forward.is_none_or(|forward| service.forward == forward))

@@ -57,6 +57,11 @@ fn well() -> Facts {
     facts
 }
 
+/// Has a MAC answer for an address.
+fn answer(facts: &mut Facts, asked: &str, mac: [u8; 6]) {
+    facts.answers.0.entry((2, address(asked))).or_default().insert(mac);
+}
+
 /// The same, in a cluster.
 fn in_cluster() -> Facts {
     let mut facts = well();
@@ -151,6 +156,35 @@ fn an_interface_that_does_not_fit() {
                 "eth0.5 is a VLAN on it",
             ),
             (|f| f.links[0].queues = Some((1, 8)), Note, "queues", "eth0", "1 of 4 CPUs"),
+            (
+                |f| f.links[0].name = "eth1".to_owned(),
+                Error,
+                "interface",
+                "eth0",
+                "no such interface; `interfaces`",
+            ),
+            (
+                |f| f.config.vips[0].interface = "eth7".to_owned(),
+                Error,
+                "interface",
+                "eth7",
+                "`vips` names it",
+            ),
+        ],
+    );
+    // Tags that are taken off do no harm where there is no VLAN; an old kernel's silence is none.
+    let mut facts = well();
+    (facts.links[0].strips_vlan, facts.links[0].abilities) = (true, None);
+    (facts.links[0].xdp, facts.links[0].pinned) = (Some(Xdp::Native), true);
+    assert_eq!(bad(&facts), []);
+}
+
+#[test]
+fn xdp_that_is_slow_or_in_the_way() {
+    use Severity::{Error, Note, Warning};
+    each_alone(
+        well,
+        &[
             (|f| f.links[0].xdp = Some(Xdp::Native), Error, "xdp", "eth0", "another XDP program"),
             (
                 |f| {
@@ -185,36 +219,13 @@ fn an_interface_that_does_not_fit() {
                 "eth0",
                 "MTU of 9000",
             ),
-            (
-                |f| f.links[0].name = "eth1".to_owned(),
-                Error,
-                "interface",
-                "eth0",
-                "no such interface; `interfaces`",
-            ),
-            (
-                |f| f.config.vips[0].interface = "eth7".to_owned(),
-                Error,
-                "interface",
-                "eth7",
-                "`vips` names it",
-            ),
         ],
     );
-    // Tags that are taken off do no harm where there is no VLAN; an old kernel's silence is none.
-    let mut facts = well();
-    (facts.links[0].strips_vlan, facts.links[0].abilities) = (true, None);
-    (facts.links[0].xdp, facts.links[0].pinned) = (Some(Xdp::Native), true);
-    assert_eq!(bad(&facts), []);
 }
 
 #[test]
 fn answers_for_vips_from_where_none_should_come() {
-    use Severity::{Error, Note};
-    let vip = || (2, address("192.0.2.10"));
-    fn answer(facts: &mut Facts, asked: &str, mac: [u8; 6]) {
-        facts.answers.0.entry((2, address(asked))).or_default().insert(mac);
-    }
+    use Severity::Error;
     each_alone(
         well,
         &[
@@ -239,6 +250,11 @@ fn answers_for_vips_from_where_none_should_come() {
             (|f| answer(f, "192.0.2.11", MAC), Error, "duplicate", "192.0.2.11", "02:00:00:00:00:09"),
         ],
     );
+}
+
+#[test]
+fn what_a_cluster_wants_besides() {
+    use Severity::{Error, Note};
     each_alone(
         in_cluster,
         &[
@@ -279,7 +295,7 @@ fn answers_for_vips_from_where_none_should_come() {
     assert_eq!(bad(&facts), []);
     let mut facts = in_cluster();
     facts.config.heartbeat.as_mut().unwrap().groups[0].virtual_mac = Some(MAC);
-    facts.answers.0.get_mut(&vip()).unwrap().insert(MAC);
+    answer(&mut facts, "192.0.2.10", MAC);
     assert_eq!(bad(&facts), []);
 }
 
