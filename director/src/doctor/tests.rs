@@ -175,6 +175,9 @@ fn an_interface_that_does_not_fit() {
     // Tags that are taken off do no harm where there is no VLAN; an old kernel's silence is none.
     let mut facts = well();
     (facts.links[0].strips_vlan, facts.links[0].abilities) = (true, None);
+    let mut other = well();
+    other.links[0].vlan = Some("eth0.5".to_owned());
+    assert_eq!(bad(&other), []);
     (facts.links[0].xdp, facts.links[0].pinned) = (Some(Xdp::Native), true);
     assert_eq!(bad(&facts), []);
 }
