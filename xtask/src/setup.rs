@@ -42,8 +42,8 @@ const LAB_TOOLS: [Tool; 11] = [
     ("tcpdump", "tcpdump"),
 ];
 
-/// Real servers that checks and the takeover by DNS are tested against, and what disturbs them.
-const SERVERS: [Tool; 12] = [
+/// Real servers that checks and the takeover by DNS are tested against, what disturbs them, and what checks scripts.
+const SERVERS: [Tool; 13] = [
     ("exim4", "exim4-daemon-light"),
     ("../lib/dovecot/imap", "dovecot-imapd"),
     ("../lib/dovecot/pop3", "dovecot-pop3d"),
@@ -56,6 +56,8 @@ const SERVERS: [Tool; 12] = [
     ("pg_ctlcluster", "postgresql"),
     ("mariadbd", "mariadb-server"),
     ("freeradius", "freeradius"),
+    // It checks the script for real servers.
+    ("shellcheck", "shellcheck"),
 ];
 
 /// What watches directors in tests of their metrics; it brings promtool.

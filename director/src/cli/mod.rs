@@ -1,6 +1,7 @@
 //! The command line. One file a subcommand; what they have in common is here.
 
 mod check;
+mod doctor;
 mod drain;
 mod enable;
 mod events;
@@ -53,6 +54,7 @@ struct Cli {
 enum Command {
     Run(run::Run),
     Check(check::Check),
+    Doctor(doctor::Doctor),
     Status(status::StatusCommand),
     Flows(flows::Flows),
     Events(events::Events),
@@ -121,6 +123,7 @@ pub fn main() -> ExitCode {
     let outcome = match Cli::parse().command {
         Command::Run(command) => command.execute(),
         Command::Check(command) => command.execute(),
+        Command::Doctor(command) => command.execute(),
         Command::Status(command) => command.execute(),
         Command::Flows(command) => command.execute(),
         Command::Events(command) => command.execute(),
@@ -223,6 +226,7 @@ mod tests {
             "director run",
             "director run --config a.yaml --pins /sys/fs/bpf/x --log debug",
             "director check a.yaml --json",
+            "director doctor --config a.yaml --node lb1 --json",
             "director status --json --socket /tmp/s",
             "director flows --service web --real 10.0.0.1:80 --client 192.0.2.0/24 --state closing --limit 5 --json",
             "director events --service web --follow --json",

@@ -24,7 +24,7 @@ pub enum Mode {
 }
 
 impl Mode {
-    const ALL: [Mode; 2] = [Mode::Native, Mode::Generic];
+    pub(super) const ALL: [Mode; 2] = [Mode::Native, Mode::Generic];
 
     fn name(self) -> &'static str {
         match self {
@@ -162,7 +162,7 @@ impl Dataplane {
 }
 
 /// Where an interface's link is pinned. A bpf file system has no names with a dot, which VLAN interfaces have.
-fn pin(pins: &Path, interface: &str, mode: Mode) -> PathBuf {
+pub(super) fn pin(pins: &Path, interface: &str, mode: Mode) -> PathBuf {
     let interface = interface.replace('%', "%25").replace('.', "%2e");
     pins.join(format!("link-{interface}-{}", mode.name()))
 }

@@ -13,6 +13,7 @@ mod flows;
 mod guard;
 mod mapped;
 mod object;
+mod outside;
 mod probes;
 mod trial;
 
@@ -31,6 +32,7 @@ pub use error::Error;
 pub use flows::{Flow, FlowTable, Kind, State, SweepReport};
 pub use guard::{GuardedGroup, Lease, Leases};
 pub use object::{LAB_OBJECT, OBJECT};
+pub use outside::{has_tables, is_bpf_fs, is_pinned, memory};
 pub use probes::{Hook, ProbeCounts, Probes};
 pub use trial::{Direction, Outcome, Trial, Verdict};
 

@@ -68,7 +68,8 @@ pub fn versioned(pins: &Path) -> PathBuf {
     pins.join(format!("v{ABI_VERSION}"))
 }
 
-fn is_bpf_fs(path: &Path) -> bool {
+/// Whether a bpf file system is mounted there.
+pub(super) fn is_bpf_fs(path: &Path) -> bool {
     rustix::fs::statfs(path).is_ok_and(|stat| stat.f_type as u64 == BPF_FS_MAGIC)
 }
 

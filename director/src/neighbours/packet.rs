@@ -99,7 +99,7 @@ impl PacketSocket {
 pub struct Sender(OwnedFd);
 
 impl Sender {
-    /// For ARP and neighbour discovery.
+    /// For ARP and IP.
     pub fn open() -> io::Result<Self> {
         // Without a protocol, a packet socket receives nothing.
         let socket = Socket::new(Domain::PACKET, Type::DGRAM, None)?;
@@ -110,6 +110,11 @@ impl Sender {
     /// Sends an ARP packet. Does not wait: a full queue is an error.
     pub fn arp(&self, ifindex: u32, to: Mac, bytes: &[u8]) -> io::Result<()> {
         send(&self.0, libc::ETH_P_ARP as u16, ifindex, to, bytes)
+    }
+
+    /// Sends an IPv4 packet. Does not wait: a full queue is an error.
+    pub fn ipv4(&self, ifindex: u32, to: Mac, bytes: &[u8]) -> io::Result<()> {
+        send(&self.0, libc::ETH_P_IP as u16, ifindex, to, bytes)
     }
 
     /// Sends an IPv6 packet. Does not wait: a full queue is an error.

@@ -141,7 +141,18 @@ fn set_up_host(lab: &Lab, plan: &HostPlan, mtu: u32) -> Result<()> {
             prepare_peer(switch, &plan.name)?;
         }
     }
-    ip_batch(host, &addressing(plan))
+    ip_batch(host, &addressing(plan))?;
+    if plan.loopback.is_empty() {
+        return Ok(());
+    }
+    // What an administrator would run there.
+    let vips: Vec<String> = plan.loopback.iter().map(IpAddr::to_string).collect();
+    let mut words = vec!["up"];
+    words.extend(vips.iter().map(String::as_str));
+    let output = lab.real_server(&plan.name, &words)?;
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    ensure!(output.status.success(), "director-real-server on {}: {stderr}", plan.name);
+    Ok(())
 }
 
 /// What has to be set before there are interfaces: they inherit it.
@@ -158,10 +169,6 @@ fn prepare_kernel(host: &Host, plan: &HostPlan) -> Result<()> {
             ("net/ipv4/conf/default/rp_filter", "2"),
         ],
     )?;
-    if !plan.loopback.is_empty() {
-        // A real server that holds the VIP must neither answer ARP for it nor name it in its own requests.
-        sysctls(host, &[("net/ipv4/conf/all/arp_ignore", "1"), ("net/ipv4/conf/all/arp_announce", "2")])?;
-    }
     // Everywhere else forwarding stays off, so that a test shows it was XDP that forwarded.
     if plan.forwards {
         sysctls(host, &[("net/ipv4/ip_forward", "1"), ("net/ipv6/conf/all/forwarding", "1")])?;
@@ -193,9 +200,6 @@ fn prepare_peer(switch: &Host, port: &str) -> Result<()> {
 
 fn addressing(plan: &HostPlan) -> Vec<String> {
     let mut commands = vec!["link set lo up".to_owned()];
-    for ip in &plan.loopback {
-        commands.push(format!("addr add {ip}/{} dev lo{}", if ip.is_ipv4() { 32 } else { 128 }, nodad(ip)));
-    }
     for (number, port) in plan.ports.iter().enumerate() {
         commands.push(format!("link set eth{number} up"));
         for address in &port.addresses {
@@ -203,15 +207,12 @@ fn addressing(plan: &HostPlan) -> Vec<String> {
             let vip = address.ip.is_ipv6() && address.prefix == 128;
             let lifetime = if vip { " preferred_lft 0" } else { "" };
             let (ip, prefix) = (address.ip, address.prefix);
-            commands.push(format!("addr add {ip}/{prefix} dev eth{number}{}{lifetime}", nodad(&ip)));
+            let nodad = if ip.is_ipv6() { " nodad" } else { "" };
+            commands.push(format!("addr add {ip}/{prefix} dev eth{number}{nodad}{lifetime}"));
         }
     }
     commands.extend(plan.routes.iter().map(|route| format!("route add {route}")));
     commands
-}
-
-fn nodad(ip: &IpAddr) -> &'static str {
-    if ip.is_ipv6() { " nodad" } else { "" }
 }
 
 fn sysctls(host: &Host, settings: &[(&str, &str)]) -> Result<()> {

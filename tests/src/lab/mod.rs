@@ -44,6 +44,7 @@ mod namespaces;
 mod nginx;
 mod plan;
 mod process;
+mod real_server;
 mod stuck;
 pub mod xdp;
 

@@ -18,7 +18,7 @@ pub(super) const DIRECTOR: &str = "/bin/director";
 pub(super) const MODULES: &str = "/modules";
 
 /// What the lab runs when it is built.
-const TOOLS: [&str; 2] = ["ip", "ethtool"];
+const TOOLS: [&str; 3] = ["ip", "ethtool", "sh"];
 
 const REGULAR: u32 = 0o100_000;
 const DIRECTORY: u32 = 0o040_000;

@@ -1,5 +1,7 @@
 //! What an operator meets beside forwarding and failover: HTTP, metrics, the dashboard, `top`, `doctor`, the package. Needs root.
 
+mod doctor;
 mod http;
 mod logs;
 mod metrics;
+mod real_server;

@@ -1,0 +1,58 @@
+//! What can be said of a data plane without opening it.
+
+use std::path::Path;
+
+use director_ebpf::abi::{self, maps};
+
+use super::attach::{Mode, pin};
+use super::object::{self, entries, sets_for, versioned};
+use crate::model::Limits;
+
+/// What the kernel's hash maps take for each entry besides key and value: a link, a hash, a pointer, and a bucket
+/// (`struct htab_elem` and `struct bucket` in kernel/bpf/hashtab.c).
+const HASH_ENTRY: u64 = 64;
+
+/// Bytes of memory that the tables of these sizes take, all of it from the start.
+pub fn memory(limits: &Limits, cpus: usize) -> u64 {
+    let of = |count: u32, size: usize| u64::from(count) * size as u64;
+    let sets = sets_for(limits.flows);
+    let key = size_of::<abi::ServiceKey>() as u64 + size_of::<u32>() as u64 + HASH_ENTRY;
+    let per_cpu = of(entries(limits.services), size_of::<abi::ServiceStats>())
+        + of(entries(limits.reals), size_of::<abi::BackendStats>());
+    of(sets, size_of::<abi::FlowSet>())
+        + of(sets * abi::WAYS, size_of::<abi::FlowCold>())
+        + of(entries(limits.services), size_of::<abi::Service>())
+        + of(entries(limits.reals), size_of::<abi::Backend>())
+        + of(limits.slots.div_ceil(abi::SLOTS_PER_LINE), size_of::<abi::SlotLine>())
+        + u64::from(limits.keys) * key
+        + per_cpu * cpus as u64
+}
+
+/// Whether the tables exist.
+pub fn has_tables(pins: &Path) -> bool {
+    versioned(pins).join(maps::FLOWS).exists()
+}
+
+/// Whether a program is attached to an interface by these pins.
+pub fn is_pinned(pins: &Path, interface: &str) -> bool {
+    Mode::ALL.into_iter().any(|mode| pin(&versioned(pins), interface, mode).exists())
+}
+
+/// Whether a bpf file system is mounted there.
+pub fn is_bpf_fs(path: &Path) -> bool {
+    object::is_bpf_fs(path)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_flow_table_takes_most_of_the_memory() {
+        let default = memory(&Limits::default(), 4);
+        // A million flows: half a million sets of a cache line, two million ways of another one.
+        assert!((160 << 20..400 << 20).contains(&default), "{default}");
+        let more = memory(&Limits { flows: 4 << 20, ..Limits::default() }, 4);
+        assert_eq!(more - default, 3 * (160 << 20));
+    }
+}

@@ -1,0 +1,370 @@
+//! Facts in, findings out.
+
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+
+use super::facts::{Abilities, Facts, Knock, Link, System, Way, Xdp};
+use super::{Finding, Severity, examine};
+use crate::config;
+
+const MAC: [u8; 6] = [2, 0, 0, 0, 0, 9];
+
+fn address(text: &str) -> IpAddr {
+    text.parse().unwrap()
+}
+
+/// A machine with a small farm where all is well, and no director runs.
+fn well() -> Facts {
+    let yaml = "interfaces: [eth0]\nvips:\n  - { address: 192.0.2.10/24, interface: eth0 }\nservices:\n  - name: web\n    \
+                address: 192.0.2.10\n    port: 80\n    forward: direct\n    reals:\n      - { address: 192.0.2.21 }\n";
+    let eth0 = Link {
+        name: "eth0".to_owned(),
+        index: 2,
+        mac: Some([2, 0, 0, 0, 0, 1]),
+        mtu: 1500,
+        up: true,
+        running: true,
+        addresses: vec![(address("192.0.2.11"), 24)],
+        abilities: Some(Abilities { native: true, redirect_target: true, fragments: true }),
+        queues: Some((4, 8)),
+        ..Link::default()
+    };
+    let mut facts = Facts {
+        file: "director.yaml".into(),
+        config: config::parse(yaml).unwrap().config,
+        system: System {
+            kernel: "6.1.0-13-amd64".to_owned(),
+            btf: true,
+            bpffs: true,
+            cpus: 4,
+            capabilities: u64::MAX,
+            memory_available: 4 << 30,
+            memory_wanted: 200 << 20,
+            clock_synchronized: Some(true),
+            ..System::default()
+        },
+        links: vec![eth0],
+        ..Facts::default()
+    };
+    let real = address("192.0.2.21");
+    facts.ways.insert(real, Some(Way { index: 2, gateway: None }));
+    for asked in ["192.0.2.10", "192.0.2.11"] {
+        facts.answers.0.insert((2, address(asked)), BTreeSet::new());
+    }
+    facts.answers.0.insert((2, real), BTreeSet::from([[2, 0, 0, 0, 0, 0x21]]));
+    let (vip_answered, own_answered) = (true, false);
+    facts.knocks.push(Knock { vip: address("192.0.2.10"), real, port: 80, vip_answered, own_answered });
+    facts
+}
+
+/// Has a MAC answer for an address.
+fn answer(facts: &mut Facts, asked: &str, mac: [u8; 6]) {
+    facts.answers.0.entry((2, address(asked))).or_default().insert(mac);
+}
+
+/// The same, in a cluster.
+fn in_cluster() -> Facts {
+    let mut facts = well();
+    let yaml = "interfaces: [eth0]\nvips: [{ address: 192.0.2.10/24, interface: eth0 }]\nheartbeat:\n  key_file: /k\n  \
+                directors:\n    - { name: lb1, links: [{ udp: 192.0.2.11 }] }\n    - { name: lb2, links: [{ udp: 192.0.2.12 }] }\n\
+                services: []\n";
+    facts.config.heartbeat = config::parse(yaml).unwrap().config.heartbeat;
+    facts.node = Some(Ok("lb1".to_owned()));
+    facts
+}
+
+/// What is worse than all being well.
+fn bad(facts: &Facts) -> Vec<(Severity, &'static str, String, String)> {
+    let bad = examine(facts).into_iter().filter(|finding| finding.severity > Severity::Ok);
+    bad.filter(|finding| (finding.severity, finding.topic) != (Severity::Note, "director"))
+        .map(|Finding { severity, topic, at, message, .. }| (severity, topic, at, message))
+        .collect()
+}
+
+/// What changes, and what is found then: severity, topic, where, part of the message.
+type Case = (fn(&mut Facts), Severity, &'static str, &'static str, &'static str);
+
+fn each_alone(base: fn() -> Facts, cases: &[Case]) {
+    assert_eq!(bad(&base()), []);
+    for (change, severity, topic, at, message) in cases {
+        let mut facts = base();
+        change(&mut facts);
+        let found = bad(&facts);
+        let [(its, of, there, words)] = &found[..] else { panic!("{message}: {found:#?}") };
+        assert_eq!((*its, *of, there.as_str()), (*severity, *topic, *at), "{words}");
+        assert!(words.contains(message), "{words} without {message}");
+    }
+}
+
+#[test]
+fn a_machine_that_lacks_something() {
+    use Severity::{Error, Note, Warning};
+    each_alone(
+        well,
+        &[
+            (|f| f.system.kernel = "5.15.0".to_owned(), Error, "kernel", "", "5.15.0 cannot"),
+            (|f| f.system.kernel = "4.19".to_owned(), Error, "kernel", "", "4.19"),
+            (|f| f.system.btf = false, Error, "btf", "/sys/kernel/btf/vmlinux", "without BTF"),
+            (|f| f.system.bpffs = false, Note, "bpffs", "/sys/fs/bpf", "not mounted"),
+            (|f| f.system.capabilities ^= 1 << 12, Error, "capabilities", "CAP_NET_ADMIN", "no attaching"),
+            (|f| f.system.capabilities ^= 1 << 13, Error, "capabilities", "CAP_NET_RAW", "no ARP"),
+            (
+                |f| f.system.capabilities ^= 1 << 21 | 1 << 39,
+                Error,
+                "capabilities",
+                "CAP_BPF, CAP_PERFMON",
+                "no loading",
+            ),
+            (|f| f.system.memory_available = 100 << 20, Error, "memory", "limits", "take 200 MiB; 100 MiB"),
+            (|f| f.system.memory_available = 300 << 20, Warning, "memory", "limits", "300 MiB can be had"),
+            (|f| f.system.clock_synchronized = Some(false), Note, "clock", "", "follows no other"),
+            (
+                |f| f.unusable = Some("has 2 errors".to_owned()),
+                Error,
+                "configuration",
+                "director.yaml",
+                "has 2 errors",
+            ),
+        ],
+    );
+    // Either right will do for BPF; tables that exist need no more memory; a clock that cannot be asked says nothing.
+    let mut facts = well();
+    facts.system.capabilities ^= 1 << 39;
+    (facts.system.has_tables, facts.system.memory_available) = (true, 0);
+    facts.system.clock_synchronized = None;
+    assert_eq!(bad(&facts), []);
+}
+
+#[test]
+fn an_interface_that_does_not_fit() {
+    use Severity::{Error, Note, Warning};
+    each_alone(
+        well,
+        &[
+            (|f| f.links[0].up = false, Error, "interface", "eth0", "switched off"),
+            (|f| f.links[0].running = false, Error, "interface", "eth0", "no carrier"),
+            (|f| f.links[0].mac = None, Error, "interface", "eth0", "no Ethernet"),
+            (|f| f.links[0].lro = true, Warning, "offload", "eth0", "LRO"),
+            (
+                |f| {
+                    f.links[0].strips_vlan = true;
+                    f.links[0].vlan = Some("eth0.5".to_owned());
+                },
+                Warning,
+                "offload",
+                "eth0",
+                "eth0.5 is a VLAN on it",
+            ),
+            (|f| f.links[0].queues = Some((1, 8)), Note, "queues", "eth0", "1 of 4 CPUs"),
+            (
+                |f| f.links[0].name = "eth1".to_owned(),
+                Error,
+                "interface",
+                "eth0",
+                "no such interface; `interfaces`",
+            ),
+            (
+                |f| f.config.vips[0].interface = "eth7".to_owned(),
+                Error,
+                "interface",
+                "eth7",
+                "`vips` names it",
+            ),
+        ],
+    );
+    // Tags that are taken off do no harm where there is no VLAN; an old kernel's silence is none.
+    let mut facts = well();
+    (facts.links[0].strips_vlan, facts.links[0].abilities) = (true, None);
+    let mut other = well();
+    other.links[0].vlan = Some("eth0.5".to_owned());
+    assert_eq!(bad(&other), []);
+    (facts.links[0].xdp, facts.links[0].pinned) = (Some(Xdp::Native), true);
+    assert_eq!(bad(&facts), []);
+}
+
+#[test]
+fn xdp_that_is_slow_or_in_the_way() {
+    use Severity::{Error, Note, Warning};
+    each_alone(
+        well,
+        &[
+            (|f| f.links[0].xdp = Some(Xdp::Native), Error, "xdp", "eth0", "another XDP program"),
+            (
+                |f| {
+                    f.links[0].xdp = Some(Xdp::Generic);
+                    f.links[0].pinned = true;
+                },
+                Warning,
+                "xdp",
+                "eth0",
+                "the driver could run it natively",
+            ),
+            (
+                |f| {
+                    f.links[0].xdp = Some(Xdp::Generic);
+                    f.links[0].pinned = true;
+                    f.links[0].abilities =
+                        Some(Abilities { native: false, redirect_target: false, fragments: false });
+                },
+                Note,
+                "xdp",
+                "eth0",
+                "the driver has no XDP",
+            ),
+            (
+                |f| {
+                    f.links[0].abilities =
+                        Some(Abilities { native: true, redirect_target: true, fragments: false });
+                    f.links[0].mtu = 9000;
+                },
+                Note,
+                "xdp",
+                "eth0",
+                "MTU of 9000",
+            ),
+        ],
+    );
+}
+
+#[test]
+fn answers_for_vips_from_where_none_should_come() {
+    use Severity::Error;
+    each_alone(
+        well,
+        &[
+            (
+                |f| answer(f, "192.0.2.10", [2, 0, 0, 0, 0, 0x21]),
+                Error,
+                "arp",
+                "192.0.2.10",
+                "the real server 192.0.2.21",
+            ),
+            (|f| answer(f, "192.0.2.10", MAC), Error, "arp", "192.0.2.10", "but this is the only director"),
+            (
+                |f| {
+                    f.links[0].addresses.push((address("192.0.2.10"), 32));
+                    answer(f, "192.0.2.10", MAC);
+                },
+                Error,
+                "arp",
+                "192.0.2.10",
+                "this machine holds it, but 02:00:00:00:00:09",
+            ),
+            (|f| answer(f, "192.0.2.11", MAC), Error, "duplicate", "192.0.2.11", "02:00:00:00:00:09"),
+        ],
+    );
+}
+
+#[test]
+fn what_a_cluster_wants_besides() {
+    use Severity::{Error, Note};
+    each_alone(
+        in_cluster,
+        &[
+            (|f| answer(f, "192.0.2.10", MAC), Note, "arp", "192.0.2.10", "whose MAC is not known"),
+            (
+                |f| {
+                    answer(f, "192.0.2.12", [2, 0, 0, 0, 0, 2]);
+                    answer(f, "192.0.2.10", [2, 0, 0, 0, 0, 2]);
+                    answer(f, "192.0.2.10", MAC);
+                },
+                Error,
+                "arp",
+                "192.0.2.10",
+                "2 machines on eth0 answer",
+            ),
+            (
+                |f| f.system.clock_synchronized = Some(false),
+                Severity::Warning,
+                "clock",
+                "",
+                "of the directors",
+            ),
+            (|f| f.keys = Some("key file /k: open".to_owned()), Error, "key", "", "key file /k"),
+            (|f| f.node = Some(Err("none".to_owned())), Error, "node", "", "none"),
+            (
+                |f| f.system.capabilities ^= 1 << 23,
+                Severity::Warning,
+                "capabilities",
+                "CAP_SYS_NICE",
+                "heartbeats may be late",
+            ),
+        ],
+    );
+    // The director that holds it may answer, and so may the group's virtual MAC.
+    let mut facts = in_cluster();
+    answer(&mut facts, "192.0.2.12", MAC);
+    answer(&mut facts, "192.0.2.10", MAC);
+    assert_eq!(bad(&facts), []);
+    let mut facts = in_cluster();
+    facts.config.heartbeat.as_mut().unwrap().groups[0].virtual_mac = Some(MAC);
+    answer(&mut facts, "192.0.2.10", MAC);
+    assert_eq!(bad(&facts), []);
+}
+
+#[test]
+fn real_servers_that_do_not_answer_as_they_should() {
+    use Severity::{Error, Note, Warning};
+    each_alone(
+        well,
+        &[
+            (|f| f.ways.values_mut().for_each(|way| *way = None), Error, "routes", "192.0.2.21", "no route"),
+            (
+                |f| f.ways.values_mut().flatten().for_each(|way| way.gateway = Some(address("192.0.2.1"))),
+                Error,
+                "routes",
+                "192.0.2.21",
+                "behind the router 192.0.2.1 (by eth0)",
+            ),
+            (
+                |f| f.answers.0.values_mut().for_each(BTreeSet::clear),
+                Error,
+                "real",
+                "192.0.2.21",
+                "does not answer ARP",
+            ),
+            (
+                |f| (f.knocks[0].vip_answered, f.knocks[0].own_answered) = (false, true),
+                Error,
+                "real",
+                "192.0.2.21",
+                "but not to the VIP 192.0.2.10",
+            ),
+            (|f| f.knocks[0].vip_answered = false, Note, "real", "192.0.2.21", "cannot be told"),
+            (
+                |f| {
+                    f.links[0].rp_filter = 1;
+                    f.system.default_routes.insert("eth5".to_owned());
+                },
+                Warning,
+                "rp_filter",
+                "eth0",
+                "leads out by eth5",
+            ),
+            (
+                |f| {
+                    f.links.push(Link { name: "eth1".to_owned(), index: 3, mtu: 1400, ..Link::default() });
+                    f.ways.values_mut().flatten().for_each(|way| way.index = 3);
+                },
+                Warning,
+                "mtu",
+                "eth1",
+                "its MTU is 1400, that of eth0 is 1500",
+            ),
+        ],
+    );
+    // Under NAT a router is no obstacle; the kernel's forwarding is none of XDP's business.
+    let mut facts = well();
+    facts.config.services[0].forward = crate::model::Forward::Nat;
+    facts.ways.values_mut().flatten().for_each(|way| way.gateway = Some(address("192.0.2.1")));
+    let found = bad(&facts);
+    assert!(
+        matches!(&found[..], [(Note, "forwarding", key, _)] if key == "net.ipv4.ip_forward"),
+        "{found:?}"
+    );
+    facts.links.push(Link { name: "eth1".to_owned(), index: 3, mtu: 1500, ..Link::default() });
+    (facts.system.forwards.0, facts.links[0].rp_filter) = (true, 1);
+    facts.ways.values_mut().flatten().for_each(|way| way.index = 3);
+    let found = bad(&facts);
+    assert!(matches!(&found[..], [(Error, "routes", at, _)] if at == "eth1"), "{found:?}");
+}
