@@ -120,3 +120,52 @@ fn shown(event: &Event<'_>) -> String {
         None => text,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::{self, Write};
+
+    use tracing_subscriber::layer::SubscriberExt;
+    use tracing_subscriber::{fmt, registry};
+
+    use super::super::writer;
+    use super::*;
+
+    #[derive(Clone, Default)]
+    struct Written(Arc<Mutex<Vec<u8>>>);
+
+    impl Write for Written {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().unwrap().write(bytes)
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn what_is_left_out_is_told_at_its_level_with_a_line_of_it() {
+        let (held, written) = (Arc::new(Held::default()), Written::default());
+        let (_log, lines) = writer::start(io::sink(), Arc::default()).expect("a thread");
+        let to = written.clone();
+        let text = fmt::layer().with_writer(move || to.clone()).with_ansi(false).without_time();
+        let log = registry().with(Limits::new(Arc::clone(&held), lines)).with(text.with_target(false));
+        tracing::subscriber::with_default(log, || {
+            assert_eq!(held.due_in(Instant::now()), None);
+            for number in 0..TROUBLE.first + 7 {
+                tracing::warn!(target: "somewhere", number, "it fails");
+            }
+            tracing::warn!(target: "somewhere", "another place");
+            assert!(held.due_in(Instant::now()).is_some_and(|left| left <= super::super::limit::WINDOW));
+            held.tell(Some(Instant::now()));
+            held.tell(None);
+        });
+        let text = String::from_utf8(written.0.lock().unwrap().clone()).unwrap();
+        let lines: Vec<&str> = text.lines().collect();
+        assert_eq!(lines.len(), TROUBLE.first as usize + 2, "{text}");
+        assert_eq!(lines[lines.len() - 2], " WARN another place");
+        let told = " WARN 7 more like this were left out: it fails number=200 left_out=7";
+        assert_eq!(lines[lines.len() - 1], told);
+    }
+}

@@ -4,7 +4,7 @@ use super::forms::{ADDRESS, ADDRESSES, COMMAND, DOMAIN, ENDPOINT, INTERFACE, NAM
 use super::{Form, Rule, Section, key};
 
 /// `true`, `false`, or after how long.
-const FAILBACK: Form = Form::Either(&[Form::Flag, Form::Duration("0ms", "24h")]);
+const FAILBACK: Form = Form::Either(&[Form::Flag, Form::Duration("0s", "24h")]);
 /// Every so often, or never.
 const NOW_AND_THEN: Form = Form::Either(&[Form::Duration("1s", "24h"), Form::Just(false)]);
 
@@ -16,8 +16,8 @@ pub(super) static HEARTBEAT: Section = Section {
         key("directors", Form::List(&Form::Mapping(&DIRECTOR), 2, Some(16)), "All directors.", "[{ name: lb1, links: [{ udp: 192.0.2.1 }] }, { name: lb2, links: [{ udp: 192.0.2.2 }] }]").needed(),
         key("interval", Form::Duration("5ms", "10s"), "From one message to the next.", "50ms").default("100ms"),
         key("dead_after", Form::Duration("10ms", "1m"), "A director that was not heard for so long counts as dead; at least twice the interval, with a quorum three times.", "500ms").without("3.5 times the interval"),
-        key("initial_wait", Form::Duration("0ms", "10m"), "How long a director that starts listens before it takes anything, unless it has heard all others before.", "5s").without("3 times `dead_after`, at least `1s`"),
-        key("settle", Form::Duration("0ms", "1h"), "For how long another director must be better off before VIPs move to it because of that.", "10s").default("3s"),
+        key("initial_wait", Form::Duration("0s", "10m"), "How long a director that starts listens before it takes anything, unless it has heard all others before.", "5s").without("3 times `dead_after`, at least `1s`"),
+        key("settle", Form::Duration("0s", "1h"), "For how long another director must be better off before VIPs move to it because of that.", "10s").default("3s"),
         key("quorum", Form::Word(&["none", "majority"]), "Whether more than half of all directors must agree; that needs three.", "none").default("none"),
         key("failback", FAILBACK, "Whether VIPs move when a director returns that would come before the present owner: at once, never, or after it was heard for so long.", "30s").default("false"),
         key("ping", ADDRESSES, "Witnesses outside of the cluster.", "[192.0.2.1]").default("[]"),
@@ -114,7 +114,7 @@ static BALANCE: Section = Section {
         key("every", Form::Duration("100ms", "1h"), "From one round to the next.", "10s").default("4s"),
         key(
             "mature",
-            Form::Duration("0ms", "1h"),
+            Form::Duration("0s", "1h"),
             "How long a director must have been heard before it is given anything.",
             "30s",
         )

@@ -133,30 +133,30 @@ impl Key {
     }
 }
 
-/// Every section that the configuration has, in the order of the reference. Checks' types come besides.
+/// Every section that the configuration has, each followed by those in it. Checks' types come besides.
 fn all() -> Vec<&'static Section> {
-    let mut found = vec![&sections::FILE];
-    let mut next = 0;
-    while let Some(section) = found.get(next) {
-        for key in section.keys {
-            add(&key.form, &mut found);
-        }
-        next += 1;
-    }
-    for key in checks::TYPES.iter().flat_map(|kind| kind.keys) {
-        add(&key.form, &mut found);
-    }
+    let mut found = Vec::new();
+    add(&sections::FILE, &mut found);
     found
 }
 
-fn add(form: &Form, found: &mut Vec<&'static Section>) {
+fn add(section: &'static Section, found: &mut Vec<&'static Section>) {
+    if found.iter().any(|known| known.path == section.path) {
+        return;
+    }
+    found.push(section);
+    section.keys.iter().for_each(|key| add_form(&key.form, found));
+    if section.path == checks::COMMON.path {
+        checks::TYPES.iter().flat_map(|kind| kind.keys).for_each(|key| add_form(&key.form, found));
+    }
+}
+
+fn add_form(form: &Form, found: &mut Vec<&'static Section>) {
     match form {
-        Form::Mapping(section) if !found.iter().any(|known| known.path == section.path) => {
-            found.push(section)
-        }
-        Form::List(of, ..) | Form::Named(_, of) => add(of, found),
-        Form::Either(forms) => forms.iter().for_each(|form| add(form, found)),
-        Form::Check => add(&Form::Mapping(&checks::COMMON), found),
+        Form::Mapping(section) => add(section, found),
+        Form::List(of, ..) | Form::Named(_, of) => add_form(of, found),
+        Form::Either(forms) => forms.iter().for_each(|form| add_form(form, found)),
+        Form::Check => add(&checks::COMMON, found),
         _ => {}
     }
 }

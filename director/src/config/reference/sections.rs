@@ -87,7 +87,7 @@ static NOTIFY: Section = Section {
             "Mail.",
             "{ to: ops@example.org, from: director@example.org }",
         ),
-        key("at_most_every", Form::Duration("0ms", "24h"), "The least time between two notices.", "5m")
+        key("at_most_every", Form::Duration("0s", "24h"), "The least time between two notices.", "5m")
             .default("60s"),
     ],
     rules: &[Rule::AnyOf("command", "mail")],

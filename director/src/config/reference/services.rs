@@ -99,7 +99,7 @@ pub(super) static SERVICE: Section = Section {
         .default("0"),
         key(
             "slow_start",
-            Form::Duration("0ms", "8h"),
+            Form::Duration("0s", "8h"),
             "How long a real server that comes back takes to its whole weight.",
             "30s",
         )
