@@ -303,6 +303,9 @@ mod tests {
         assert_eq!(view.ids(), (vec![7, 9], vec![4]));
         // The second is drained, and nobody knows the way to it; of the third neither, and it has no room.
         assert_eq!(view.taking_flows(), [[true, false, false]]);
+        let mut drained = view.clone();
+        Arc::make_mut(&mut drained.desired).services[0].reals[0].weight = 0;
+        assert_eq!(drained.taking_flows(), [[false, false, false]]);
 
         let traffic = |packets_in| Traffic { packets_in, ..Traffic::default() };
         let measured = Measured {

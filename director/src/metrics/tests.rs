@@ -1,5 +1,6 @@
 use std::collections::BTreeMap;
-use std::time::Instant;
+
+use rustix::time::{ClockId, clock_gettime};
 
 use super::page::{Kind, Metric};
 use super::*;
@@ -152,15 +153,16 @@ fn rules_and_dashboard_ask_for_what_there_is() {
 #[test]
 fn a_large_configuration_is_written_in_time() {
     let sources = example::sources(1_000, 10);
-    let start = Instant::now();
+    // What others take of the machine meanwhile does not count.
+    let start = clock_gettime(ClockId::ThreadCPUTime);
     let text = text(&sources);
-    let took = start.elapsed();
+    let took: Duration = (clock_gettime(ClockId::ThreadCPUTime) - start).try_into().unwrap();
     println!("{} samples, {} bytes in {took:?}", text.lines().count(), text.len());
     assert_eq!(
         text.lines().filter(|line| line.starts_with("director_real_packets_in_total{")).count(),
         10_000
     );
-    // A release build takes a tenth of what others do.
-    let most = if cfg!(debug_assertions) { 20_000 } else { 200 };
+    // A release build takes a fraction of what others do.
+    let most = if cfg!(debug_assertions) { 3_000 } else { 200 };
     assert!(took.as_millis() < most, "it took {took:?}");
 }
