@@ -124,8 +124,6 @@ pub struct Link {
 pub struct Abilities {
     /// Run a program.
     pub native: bool,
-    /// Send frames to it from another interface.
-    pub redirect_target: bool,
     /// Take frames of several buffers (a large MTU).
     pub fragments: bool,
 }

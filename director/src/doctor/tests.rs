@@ -25,7 +25,7 @@ fn well() -> Facts {
         up: true,
         running: true,
         addresses: vec![(address("192.0.2.11"), 24)],
-        abilities: Some(Abilities { native: true, redirect_target: true, fragments: true }),
+        abilities: Some(Abilities { native: true, fragments: true }),
         queues: Some((4, 8)),
         ..Link::default()
     };
@@ -203,8 +203,7 @@ fn xdp_that_is_slow_or_in_the_way() {
                 |f| {
                     f.links[0].xdp = Some(Xdp::Generic);
                     f.links[0].pinned = true;
-                    f.links[0].abilities =
-                        Some(Abilities { native: false, redirect_target: false, fragments: false });
+                    f.links[0].abilities = Some(Abilities { native: false, fragments: false });
                 },
                 Note,
                 "xdp",
@@ -213,8 +212,7 @@ fn xdp_that_is_slow_or_in_the_way() {
             ),
             (
                 |f| {
-                    f.links[0].abilities =
-                        Some(Abilities { native: true, redirect_target: true, fragments: false });
+                    f.links[0].abilities = Some(Abilities { native: true, fragments: false });
                     f.links[0].mtu = 9000;
                 },
                 Note,

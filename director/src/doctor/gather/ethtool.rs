@@ -50,10 +50,7 @@ impl Ethtool {
     }
 
     /// Asks for a structure of `N` words that begins with the command.
-    fn query<const N: usize>(&self, interface: &str, command: u32) -> Option<[u32; N]>
-    where
-        [u32; N]: Sized,
-    {
+    fn query<const N: usize>(&self, interface: &str, command: u32) -> Option<[u32; N]> {
         let mut words = [0u32; N];
         words[0] = command;
         let mut name = [0; libc::IFNAMSIZ];
@@ -88,7 +85,6 @@ const REQUEST: u16 = 1;
 const HEADERS: usize = 20;
 
 const BASIC: u64 = 1;
-const NDO_XMIT: u64 = 4;
 const RX_SG: u64 = 32;
 
 /// What drivers can do of XDP: the family `netdev` of generic netlink, which kernels have from 6.3 on.
@@ -113,7 +109,7 @@ impl XdpFeatures {
         let features =
             u64::from_ne_bytes(attribute(&answer, DEVICE_XDP_FEATURES)?.get(..8)?.try_into().ok()?);
         let can = |what: u64| features & what != 0;
-        Some(Abilities { native: can(BASIC), redirect_target: can(NDO_XMIT), fragments: can(RX_SG) })
+        Some(Abilities { native: can(BASIC), fragments: can(RX_SG) })
     }
 }
 

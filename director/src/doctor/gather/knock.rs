@@ -123,7 +123,7 @@ fn source(link: &Link, real: IpAddr, is_vip: impl Fn(IpAddr) -> bool) -> Option<
 impl Sockets {
     fn open() -> io::Result<Sockets> {
         let receiver = |ethertype: i32, filter: &[SockFilter]| {
-            // Without a protocol at first: nothing may come in before there is a filter.
+            // What comes in before there is a filter is told apart by its port.
             let protocol = Protocol::from(i32::from((ethertype as u16).to_be()));
             let socket = Socket::new(Domain::PACKET, Type::DGRAM, Some(protocol))?;
             socket.attach_filter(filter)?;
