@@ -1,6 +1,7 @@
 //! The command line. One file a subcommand; what they have in common is here.
 
 mod check;
+mod completions;
 mod drain;
 mod enable;
 mod events;
@@ -20,7 +21,7 @@ use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, CommandFactory, Parser, Subcommand};
 
 use crate::api::client::{self, Client};
 use crate::daemon;
@@ -63,6 +64,7 @@ enum Command {
     Handover(handover::Handover),
     Hold(hold::Hold),
     Stop(stop::Stop),
+    Completions(completions::Completions),
 }
 
 /// Which director is meant.
@@ -114,6 +116,11 @@ impl From<daemon::Failed> for Failed {
     }
 }
 
+/// The command line as data: manual pages and shell completions are made of it.
+pub fn command() -> clap::Command {
+    Cli::command()
+}
+
 /// Does what the command line says.
 pub fn main() -> ExitCode {
     let outcome = match Cli::parse().command {
@@ -130,6 +137,7 @@ pub fn main() -> ExitCode {
         Command::Handover(command) => command.execute(),
         Command::Hold(command) => command.execute(),
         Command::Stop(command) => command.execute(),
+        Command::Completions(command) => command.execute(),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
@@ -167,7 +175,6 @@ fn converse<T>(conversation: impl Future<Output = Result<T, client::Error>>) -> 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use clap::CommandFactory;
 
     #[test]
     fn the_command_line_is_sound_and_every_command_has_examples() {
@@ -196,12 +203,17 @@ mod tests {
             "director handover",
             "director handover blue --to lb2 --json",
             "director hold --off",
+            "director run --commands-keep CAP_SETUID,setgid",
+            "director completions zsh",
         ] {
             Cli::try_parse_from(line.split(' ')).unwrap_or_else(|error| panic!("{line}: {error}"));
         }
-        for line in
-            ["director weight web 10.0.0.1 65536", "director flows --state open", "director drain web"]
-        {
+        for line in [
+            "director weight web 10.0.0.1 65536",
+            "director flows --state open",
+            "director drain web",
+            "director run --commands-keep CAP_FLY",
+        ] {
             assert!(Cli::try_parse_from(line.split(' ')).is_err(), "{line}");
         }
     }

@@ -51,6 +51,8 @@ pub(super) enum Request {
     Weight(WeightRequest, oneshot::Sender<Result<Weighed, Refusal>>),
     /// To remember over restarts whether this director stays standby.
     Held(bool, oneshot::Sender<Result<(), Refusal>>),
+    /// To answer.
+    Alive(oneshot::Sender<Result<(), Refusal>>),
     /// To follow nothing any more.
     End,
 }
@@ -171,6 +173,7 @@ impl Core {
                     Some(Request::Reload(reply)) => drop(reply.send(self.reload().await)),
                     Some(Request::Weight(asked, reply)) => drop(reply.send(self.weight(asked).await)),
                     Some(Request::Held(held, reply)) => drop(reply.send(self.remember_held(held))),
+                    Some(Request::Alive(reply)) => drop(reply.send(Ok(()))),
                     Some(Request::End) | None => return self,
                 },
                 Ok(()) = changed(&mut self.setup.hops, settled) => {

@@ -1,3 +1,4 @@
 //! What an operator meets beside forwarding and failover: HTTP, metrics, the dashboard, `top`, `doctor`, the package. Needs root.
 
 mod http;
+mod package;
