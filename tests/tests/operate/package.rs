@@ -60,7 +60,7 @@ fn the_service_does_all_it_should_with_the_rights_that_its_unit_gives_it() -> Re
     let lab = Lab::builder().without_vips().build()?;
     let _nginx = lab.nginx_everywhere()?;
     let machine = Machine::start(&lab)?;
-    machine.finish(machine.dpkg(&["--install", &machine.package("1.0")?])?, |_| Ok(()))?;
+    machine.run(&["dpkg-deb", "--extract", &machine.package("1.0")?, "/"])?;
     configure(&machine)?;
     let notices = Notices::listen(&machine, "/run/notify")?;
     let mut service =

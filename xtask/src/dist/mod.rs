@@ -29,6 +29,9 @@ pub struct Arguments {
     /// The version, instead of the project's
     #[arg(long, value_name = "VERSION", default_value = env!("CARGO_PKG_VERSION"))]
     version: String,
+    /// Only the Debian package
+    #[arg(long)]
+    package_only: bool,
     /// Where to put them, instead of target/dist
     #[arg(long, value_name = "DIRECTORY")]
     out: Option<PathBuf>,
@@ -56,7 +59,12 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     let release = Release { version: &arguments.version, time: time()?, debug: arguments.debug };
     let tree = Tree::within(&out)?;
     contents::fill(&tree, &binary, &release)?;
-    for file in [package::archive(&tree, &out, &release)?, package::debian(&tree, &out, &release)?] {
+    let mut files = Vec::new();
+    if !arguments.package_only {
+        files.push(package::archive(&tree, &out, &release)?);
+    }
+    files.push(package::debian(&tree, &out, &release)?);
+    for file in files {
         println!("{} ({} KiB)", file.display(), fs::metadata(&file)?.len() / 1024);
     }
     Ok(())

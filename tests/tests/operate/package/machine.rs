@@ -46,7 +46,9 @@ esac
 const CONFINE: &str = r#"
 set -e
 mount --make-rprivate /
-for path in $READ_ONLY; do mount --rbind "$path" "$path"; mount -o remount,bind,ro "$path"; done
+for path in $READ_ONLY; do
+    [ ! -e "$path" ] || { mount --rbind "$path" "$path"; mount -o remount,bind,ro "$path"; }
+done
 for path in $WRITABLE; do mount --bind "$path" "$path"; mount -o remount,bind,rw "$path"; done
 exec "$@"
 "#;
@@ -113,7 +115,8 @@ impl Machine {
     /// Makes the package of the director under test, in this version, and gives its path on the machine.
     pub fn package(&self, version: &str) -> Result<String> {
         let mut dist = Command::new(xtask()?);
-        dist.args(["dist", "--debug", "--version", version, "--binary"]).arg(director_binary()?);
+        dist.args(["dist", "--debug", "--package-only", "--version", version, "--binary"])
+            .arg(director_binary()?);
         let output = dist.arg("--out").arg(&self.packages).output()?;
         ensure!(output.status.success(), "dist: {}", String::from_utf8_lossy(&output.stderr));
         let name = format!("director_{version}_amd64.deb");

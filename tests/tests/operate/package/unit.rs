@@ -42,11 +42,10 @@ impl Unit {
     }
 
     /// What the service may not write: systemd.exec(5) says what each key means.
-    pub fn read_only(&self) -> Vec<&'static str> {
-        let mut paths = Vec::new();
-        if self.words("ProtectKernelTunables") == ["yes"] {
-            paths.extend(["/proc/sys", "/sys"]);
-        }
+    pub fn read_only(&self) -> Vec<&str> {
+        let paths = self.words("ReadOnlyPaths").into_iter();
+        // What may be missing begins with a hyphen.
+        let mut paths: Vec<&str> = paths.map(|path| path.trim_start_matches('-')).collect();
         if self.words("ProtectSystem") == ["full"] {
             paths.extend(["/usr", "/boot", "/etc"]);
         }
