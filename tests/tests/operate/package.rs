@@ -148,9 +148,9 @@ fn a_package_is_installed_upgraded_under_load_removed_and_purged() -> Result<()>
         machine.await_service()
     })?;
     ensure!(service.pid() != before, "the daemon was not restarted");
+    load.finish()?.ensure_clean()?;
     let status: serde_json::Value = serde_json::from_str(&machine.run(&["director", "status", "--json"])?)?;
     ensure!(status["interfaces"][0]["replaced"] == true, "the data plane was attached anew: {status}");
-    load.finish()?.ensure_clean()?;
 
     // A configuration that the new version refuses does not cost the daemon that runs.
     machine.write("/etc/director/director.yaml", "interfaces: []\n")?;
