@@ -15,6 +15,7 @@ pub mod metrics;
 pub mod model;
 pub mod neighbours;
 pub mod pool;
+pub mod privileges;
 pub mod realtime;
 pub mod reconcile;
 pub mod resources;

@@ -2,7 +2,9 @@
 
 mod bench;
 mod demo;
+mod dist;
 mod lab;
+mod licences;
 mod project;
 mod setup;
 mod test;
@@ -33,6 +35,8 @@ enum Task {
     Bench(bench::Arguments),
     /// Check the house rules
     Tidy(tidy::Arguments),
+    /// Make the Debian package, and an archive
+    Dist(dist::Arguments),
 }
 
 fn main() -> ExitCode {
@@ -43,6 +47,7 @@ fn main() -> ExitCode {
         Task::Test(arguments) => test::run(&arguments),
         Task::Bench(arguments) => bench::run(&arguments),
         Task::Tidy(arguments) => tidy::run(&arguments),
+        Task::Dist(arguments) => dist::run(&arguments),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -1,6 +1,7 @@
 //! The command line. One file a subcommand; what they have in common is here.
 
 mod check;
+mod completions;
 mod doctor;
 mod drain;
 mod enable;
@@ -22,7 +23,7 @@ use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, CommandFactory, Parser, Subcommand};
 
 use crate::api::client::{self, Client};
 use crate::{daemon, logging};
@@ -67,6 +68,7 @@ enum Command {
     Hold(hold::Hold),
     Stop(stop::Stop),
     Schema(schema::Schema),
+    Completions(completions::Completions),
 }
 
 /// Which director is meant.
@@ -118,6 +120,11 @@ impl From<daemon::Failed> for Failed {
     }
 }
 
+/// The command line as data: manual pages and shell completions are made of it.
+pub fn command() -> clap::Command {
+    Cli::command()
+}
+
 /// Does what the command line says.
 pub fn main() -> ExitCode {
     let outcome = match Cli::parse().command {
@@ -136,6 +143,7 @@ pub fn main() -> ExitCode {
         Command::Hold(command) => command.execute(),
         Command::Stop(command) => command.execute(),
         Command::Schema(command) => command.execute(),
+        Command::Completions(command) => command.execute(),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
@@ -207,7 +215,6 @@ fn converse<T>(conversation: impl Future<Output = Result<T, client::Error>>) -> 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use clap::CommandFactory;
 
     #[test]
     fn the_command_line_is_sound_and_every_command_has_examples() {
@@ -239,12 +246,17 @@ mod tests {
             "director hold --off",
             "director run --log-format json --log-all",
             "director schema",
+            "director run --commands-keep CAP_SETUID,setgid",
+            "director completions zsh",
         ] {
             Cli::try_parse_from(line.split(' ')).unwrap_or_else(|error| panic!("{line}: {error}"));
         }
-        for line in
-            ["director weight web 10.0.0.1 65536", "director flows --state open", "director drain web"]
-        {
+        for line in [
+            "director weight web 10.0.0.1 65536",
+            "director flows --state open",
+            "director drain web",
+            "director run --commands-keep CAP_FLY",
+        ] {
             assert!(Cli::try_parse_from(line.split(' ')).is_err(), "{line}");
         }
     }

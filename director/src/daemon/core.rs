@@ -20,7 +20,7 @@ use super::limits;
 use super::pair::{self, Pair};
 use super::probes::{Way, Ways};
 use super::problems::Problems;
-use super::refusals::{failed, misuse, retried, unchanged};
+use super::refusals::{failed, half_done, misuse, retried, unchanged};
 use super::saved::Saved;
 use super::view::View;
 use super::worker::Worker;
@@ -40,8 +40,6 @@ const REPAIR_EVERY: Duration = Duration::from_secs(5);
 const FIRST_HOPS: Duration = Duration::from_millis(500);
 /// The least time between two reconciliations for next hops' sake: when many come up, each takes its part of a plan.
 const BETWEEN_HOPS: Duration = Duration::from_millis(100);
-/// What a reload has come to that the cluster could not follow.
-const CLUSTER_STAYS: &str = "services go by the new configuration, the cluster by the old one: reload again";
 /// The most plans in a row: a later one has the room that an earlier one made.
 const MOST_PLANS: usize = 3;
 
@@ -53,6 +51,8 @@ pub(super) enum Request {
     Weight(WeightRequest, oneshot::Sender<Result<Weighed, Refusal>>),
     /// To remember over restarts whether this director stays standby.
     Held(bool, oneshot::Sender<Result<(), Refusal>>),
+    /// To answer.
+    Alive(oneshot::Sender<Result<(), Refusal>>),
     /// To follow nothing any more.
     End,
 }
@@ -173,6 +173,7 @@ impl Core {
                     Some(Request::Reload(reply)) => drop(reply.send(self.reload().await)),
                     Some(Request::Weight(asked, reply)) => drop(reply.send(self.weight(asked).await)),
                     Some(Request::Held(held, reply)) => drop(reply.send(self.remember_held(held))),
+                    Some(Request::Alive(reply)) => drop(reply.send(Ok(()))),
                     Some(Request::End) | None => return self,
                 },
                 Ok(()) = changed(&mut self.setup.hops, settled) => {
@@ -258,7 +259,7 @@ impl Core {
         let operations = reconciled.map_err(|error| retried(failed(&error)))?;
         // Before an interface is left to itself, its VIPs go.
         if let Some(plan) = plan {
-            self.follow_cluster(plan).await.map_err(|error| failed(&error.context(CLUSTER_STAYS)))?;
+            self.follow_cluster(plan).await.map_err(|error| half_done(failed(&error)))?;
         }
         let removed = self.interfaces.remove_others(&self.config.interfaces).await;
         self.hold_vips().await;

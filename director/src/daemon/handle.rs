@@ -9,6 +9,7 @@ use tokio::sync::{Mutex, mpsc, oneshot, watch};
 use super::core::Request;
 use super::flows;
 use super::health::Health;
+use super::manager;
 use super::pair::PairView;
 use super::probing;
 use super::rates::Measured;
@@ -99,7 +100,11 @@ impl Director for Handle {
     }
 
     async fn reload(&self) -> Result<Reloaded, Refusal> {
-        self.ask(Request::Reload).await
+        manager::reloading();
+        let reloaded = self.ask(Request::Reload).await;
+        // Also where it failed: then it goes on as it was.
+        manager::ready();
+        reloaded
     }
 
     async fn weight(&self, asked: WeightRequest) -> Result<Weighed, Refusal> {

@@ -12,6 +12,7 @@ mod inherited;
 mod interfaces;
 mod limits;
 pub(crate) mod lock;
+mod manager;
 mod metrics;
 mod notify;
 mod pair;
@@ -149,6 +150,8 @@ async fn live(options: &Options, config: Config, plan: Option<Plan>) -> Result<(
         Listener::bind(&socket).with_context(|| format!("cannot listen on {}", socket.display()))?;
     tasks.spawn(listener.serve(Arc::clone(&handle)));
     let mut core = tokio::spawn(core.run(asked));
+    manager::ready();
+    tasks.spawn(manager::attend(Arc::clone(&handle)));
     tracing::info!(milliseconds = started.elapsed().as_millis() as u64, socket = %socket.display(), "ready");
 
     let asked = tokio::select! {
@@ -161,6 +164,7 @@ async fn live(options: &Options, config: Config, plan: Option<Plan>) -> Result<(
         thread = died(&handle) => bail!("the {thread} thread died: another director takes what this one held"),
         Some(ended) = tasks.join_next() => bail!("a task ended that never should: {ended:?}"),
     };
+    manager::stopping();
     tokio::time::sleep(LAST_WORDS).await;
     // If the core is gone, waiting for it says why.
     let _ = handle.requests.send(Request::End).await;

@@ -18,6 +18,13 @@ pub(super) fn unchanged(mut refusal: Refusal) -> Refusal {
     refusal
 }
 
+/// Says of a refusal that services follow what was asked, and the cluster does not.
+pub(super) fn half_done(mut refusal: Refusal) -> Refusal {
+    refusal.body.error +=
+        "\nServices go by the new configuration, the cluster goes on by the old one: reload again.";
+    refusal
+}
+
 /// Says of a refusal that what was asked is in force all the same.
 pub(super) fn retried(mut refusal: Refusal) -> Refusal {
     refusal.body.error += "\nThe new configuration is in force; what failed is tried again.";

@@ -98,6 +98,14 @@ impl Dataplane {
         object::directory(pins)
     }
 
+    /// Mounts the bpf file system for pins, if it is the usual one and nobody did: that takes a capability that nothing later does.
+    ///
+    /// # Errors
+    /// No permission, or a kernel without one.
+    pub fn ensure_mounted(pins: &Path) -> Result<(), Error> {
+        object::ensure_mounted(pins)
+    }
+
     /// Opens the data plane: takes over the pinned maps with all their flows, or creates them. Attached programs go on
     /// running; [`Dataplane::attach`] replaces them.
     ///

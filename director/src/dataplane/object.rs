@@ -48,12 +48,18 @@ pub struct Own {
     pub ifindex: u32,
 }
 
-/// The directory for this layout's pins, made if missing; the bpf file system is mounted if nobody did.
-pub fn directory(pins: &Path) -> Result<PathBuf, Error> {
+/// Mounts the bpf file system that pins shall lie in, if nobody did.
+pub fn ensure_mounted(pins: &Path) -> Result<(), Error> {
     let standard = Path::new("/sys/fs/bpf");
     if pins.starts_with(standard) && !is_bpf_fs(standard) {
         mount_bpf_fs(standard).map_err(|error| Error::NoBpfFs(pins.into(), error))?;
     }
+    Ok(())
+}
+
+/// The directory for this layout's pins, made if missing; the bpf file system is mounted if nobody did.
+pub fn directory(pins: &Path) -> Result<PathBuf, Error> {
+    ensure_mounted(pins)?;
     let versioned = versioned(pins);
     std::fs::create_dir_all(&versioned).map_err(|error| Error::File(versioned.clone(), error))?;
     if !is_bpf_fs(&versioned) {

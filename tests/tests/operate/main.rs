@@ -4,4 +4,5 @@ mod doctor;
 mod http;
 mod logs;
 mod metrics;
+mod package;
 mod real_server;

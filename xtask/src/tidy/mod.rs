@@ -6,6 +6,7 @@
 //! - What is pure stays so: no clock, socket, file or thread in `pool`, `slots` and `reconcile`.
 //! - Nothing is left to do in the code.
 //! - What ARCHITECTURE.md names exists, links in the documentation lead somewhere, and its command lines are understood.
+//! - What the program is linked with has a licence that permits it, and THIRD-PARTY.md lists all of it.
 
 mod commands;
 mod documents;
@@ -17,13 +18,18 @@ use std::path::Path;
 
 use anyhow::{Context, Result, bail};
 
-use crate::project;
+use crate::{licences, project};
 
-/// What `tidy` can be told: nothing.
+/// What `tidy` can be told.
 #[derive(clap::Args)]
-#[command(after_help = "Example:
-  cargo xtask tidy")]
-pub struct Arguments {}
+#[command(after_help = "Examples:
+  cargo xtask tidy
+  cargo xtask tidy --fix    write THIRD-PARTY.md afresh, after a change of dependencies")]
+pub struct Arguments {
+    /// Mend what a program can
+    #[arg(long)]
+    fix: bool,
+}
 
 /// A text file of the project.
 #[derive(Clone, Debug)]
@@ -42,7 +48,10 @@ struct Finding {
 }
 
 /// Runs the task.
-pub fn run(_: &Arguments) -> Result<()> {
+pub fn run(arguments: &Arguments) -> Result<()> {
+    if arguments.fix {
+        licences::write_list()?;
+    }
     check_project()?;
     println!("The house rules hold.");
     Ok(())
@@ -53,7 +62,12 @@ pub fn check_project() -> Result<()> {
     let root = project::root();
     let mut sources = Vec::new();
     collect(&root, "", &mut sources)?;
-    let findings = check(&sources, |path| root.join(path).exists());
+    let mut findings = check(&sources, |path| root.join(path).exists());
+    findings.extend(licences::check()?.into_iter().map(|message| Finding {
+        path: licences::LIST.to_owned(),
+        line: 1,
+        message,
+    }));
     for finding in &findings {
         eprintln!("{finding}");
     }
