@@ -42,8 +42,8 @@ const LAB_TOOLS: [Tool; 11] = [
     ("tcpdump", "tcpdump"),
 ];
 
-/// Real servers that checks and the takeover by DNS are tested against, and what disturbs them.
-const SERVERS: [Tool; 12] = [
+/// Real servers that checks and the takeover by DNS are tested against, what disturbs them, and what people look at a director with.
+const SERVERS: [Tool; 14] = [
     ("exim4", "exim4-daemon-light"),
     ("../lib/dovecot/imap", "dovecot-imapd"),
     ("../lib/dovecot/pop3", "dovecot-pop3d"),
@@ -56,6 +56,9 @@ const SERVERS: [Tool; 12] = [
     ("pg_ctlcluster", "postgresql"),
     ("mariadbd", "mariadb-server"),
     ("freeradius", "freeradius"),
+    // What the dashboard and `director top` are tested in.
+    ("chromium-headless-shell", "chromium-headless-shell"),
+    ("tmux", "tmux"),
 ];
 
 const VM_TOOLS: [Tool; 3] = [("qemu-system-x86_64", "qemu-system-x86"), ("xz", "xz-utils"), ("zstd", "zstd")];

@@ -14,6 +14,7 @@ mod run;
 mod status;
 mod stop;
 mod text;
+mod top;
 mod weight;
 
 use std::io::Write;
@@ -53,6 +54,7 @@ enum Command {
     Run(run::Run),
     Check(check::Check),
     Status(status::StatusCommand),
+    Top(top::Top),
     Flows(flows::Flows),
     Events(events::Events),
     Probe(probe::Probe),
@@ -120,6 +122,7 @@ pub fn main() -> ExitCode {
         Command::Run(command) => command.execute(),
         Command::Check(command) => command.execute(),
         Command::Status(command) => command.execute(),
+        Command::Top(command) => command.execute(),
         Command::Flows(command) => command.execute(),
         Command::Events(command) => command.execute(),
         Command::Probe(command) => command.execute(),
@@ -188,6 +191,7 @@ mod tests {
             "director check a.yaml --json",
             "director status --json --socket /tmp/s",
             "director flows --service web --real 10.0.0.1:80 --client 192.0.2.0/24 --state closing --limit 5 --json",
+            "director top --socket /tmp/s",
             "director events --service web --follow --json",
             "director probe web [2001:db8::1]:80",
             "director weight web 10.0.0.1 65535",
