@@ -27,7 +27,16 @@ pub struct Config {
     /// The cluster that this director is one of; none: it is alone, and holds its VIPs always.
     pub heartbeat: Option<heartbeat::Heartbeat>,
     /// Where metrics and the dashboard are served by HTTP; none: nowhere.
-    pub http: Option<SocketAddr>,
+    pub http: Option<Http>,
+}
+
+/// Where HTTP is served, and to whom.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Http {
+    /// Where to listen.
+    pub listen: SocketAddr,
+    /// Names that it may be asked for by, beside addresses and the machine's own name; in lower case.
+    pub hosts: Vec<String>,
 }
 
 /// Sizes of the data plane's tables. They take effect when the tables are created: at the first start, or after

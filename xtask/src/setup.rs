@@ -42,8 +42,9 @@ const LAB_TOOLS: [Tool; 11] = [
     ("tcpdump", "tcpdump"),
 ];
 
-/// Real servers that checks and the takeover by DNS are tested against, what disturbs them, and what checks scripts.
-const SERVERS: [Tool; 13] = [
+/// Real servers that checks and the takeover by DNS are tested against, what disturbs them, what checks scripts, and what people look at a director
+/// with.
+const SERVERS: [Tool; 15] = [
     ("exim4", "exim4-daemon-light"),
     ("../lib/dovecot/imap", "dovecot-imapd"),
     ("../lib/dovecot/pop3", "dovecot-pop3d"),
@@ -58,6 +59,9 @@ const SERVERS: [Tool; 13] = [
     ("freeradius", "freeradius"),
     // It checks the script for real servers.
     ("shellcheck", "shellcheck"),
+    // What the dashboard and `director top` are tested in.
+    ("chromium-headless-shell", "chromium-headless-shell"),
+    ("tmux", "tmux"),
 ];
 
 /// What watches directors in tests of their metrics; it brings promtool.

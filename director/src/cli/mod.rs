@@ -17,6 +17,7 @@ mod schema;
 mod status;
 mod stop;
 mod text;
+mod top;
 mod weight;
 
 use std::io::Write;
@@ -57,6 +58,7 @@ enum Command {
     Check(check::Check),
     Doctor(doctor::Doctor),
     Status(status::StatusCommand),
+    Top(top::Top),
     Flows(flows::Flows),
     Events(events::Events),
     Probe(probe::Probe),
@@ -132,6 +134,7 @@ pub fn main() -> ExitCode {
         Command::Check(command) => command.execute(),
         Command::Doctor(command) => command.execute(),
         Command::Status(command) => command.execute(),
+        Command::Top(command) => command.execute(),
         Command::Flows(command) => command.execute(),
         Command::Events(command) => command.execute(),
         Command::Probe(command) => command.execute(),
@@ -236,6 +239,7 @@ mod tests {
             "director doctor --config a.yaml --node lb1 --json",
             "director status --json --socket /tmp/s",
             "director flows --service web --real 10.0.0.1:80 --client 192.0.2.0/24 --state closing --limit 5 --json",
+            "director top --socket /tmp/s",
             "director events --service web --follow --json",
             "director probe web [2001:db8::1]:80",
             "director weight web 10.0.0.1 65535",

@@ -99,35 +99,33 @@ fn flows(status: &Status) -> String {
     text
 }
 
+/// The table's columns.
+pub(super) const HEAD: [&str; 9] =
+    ["SERVICE / REAL", "WEIGHT", "ACTIVE", "INACTIVE", "PKT/S", "BIT/S IN", "BIT/S OUT", "NEW/S", "STATE"];
+
 fn services(services: &[ServiceStatus]) -> String {
-    let head = [
-        "SERVICE / REAL",
-        "WEIGHT",
-        "ACTIVE",
-        "INACTIVE",
-        "PKT/S",
-        "BIT/S IN",
-        "BIT/S OUT",
-        "NEW/S",
-        "STATE",
-    ];
-    let mut rows = vec![head.map(str::to_owned).to_vec()];
-    for service in services {
-        let rates = &service.rates;
-        rows.push(vec![
-            title(service),
-            String::new(),
-            commas(service.active),
-            commas(service.inactive),
-            rate(rates.packets_in),
-            rate(rates.bits_in),
-            rate(rates.bits_out),
-            rate(rates.new_flows),
-            service_state(service),
-        ]);
-        rows.extend(service.reals.iter().map(real));
+    let mut rows = vec![HEAD.map(str::to_owned).to_vec()];
+    for one in services {
+        rows.push(service(one));
+        rows.extend(one.reals.iter().map(real));
     }
     table(&rows, &[8])
+}
+
+/// A service's row.
+pub(super) fn service(service: &ServiceStatus) -> Vec<String> {
+    let rates = &service.rates;
+    vec![
+        title(service),
+        String::new(),
+        commas(service.active),
+        commas(service.inactive),
+        rate(rates.packets_in),
+        rate(rates.bits_in),
+        rate(rates.bits_out),
+        rate(rates.new_flows),
+        service_state(service),
+    ]
 }
 
 fn title(service: &ServiceStatus) -> String {
@@ -141,7 +139,7 @@ fn title(service: &ServiceStatus) -> String {
     format!("{name}: {protocol} {end} {forward} {scheduler}{persistence}")
 }
 
-fn service_state(service: &ServiceStatus) -> String {
+pub(super) fn service_state(service: &ServiceStatus) -> String {
     let unserved = service.no_real_dropped + service.no_real_rejected;
     let mut states = Vec::new();
     if service.id.is_none() {
@@ -168,15 +166,20 @@ fn service_state(service: &ServiceStatus) -> String {
     states.join(", ")
 }
 
-fn serves(real: &RealStatus) -> bool {
+pub(super) fn serves(real: &RealStatus) -> bool {
     real.health.as_ref().is_none_or(|health| health.state == "up")
 }
 
-fn real(real: &RealStatus) -> Vec<String> {
-    let name = match real.port {
+/// A real server's name, as commands take it.
+pub(super) fn name(real: &RealStatus) -> String {
+    match real.port {
         Some(port) => SocketAddr::new(real.address, port).to_string(),
         None => real.address.to_string(),
-    };
+    }
+}
+
+/// A real server's row.
+pub(super) fn real(real: &RealStatus) -> Vec<String> {
     let weight = if real.overridden {
         format!("{} ({})", real.weight, real.configured_weight)
     } else {
@@ -203,7 +206,7 @@ fn real(real: &RealStatus) -> Vec<String> {
     };
     let rates = &real.rates;
     vec![
-        format!("  {name}"),
+        format!("  {}", name(real)),
         weight,
         commas(real.active),
         commas(real.inactive),
@@ -216,7 +219,7 @@ fn real(real: &RealStatus) -> Vec<String> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
     use crate::api::types::{FlowTableStatus, Rates, ReasonStatus, Traffic, VipStatus};
     use crate::dataplane::{Attachment, Mode};
@@ -240,7 +243,8 @@ mod tests {
         }
     }
 
-    fn status() -> Status {
+    /// A director with a service of three real servers.
+    pub(in crate::cli) fn status() -> Status {
         let service = ServiceStatus {
             name: "web".into(),
             address: "2001:db8::10".parse().unwrap(),

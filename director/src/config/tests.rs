@@ -3,7 +3,9 @@ use std::time::Duration;
 use proptest::prelude::*;
 
 use super::*;
-use crate::model::{Forward, Limits, Persistence, Ports, Protocol, Real, Scheduler, Timeouts, Unserved};
+use crate::model::{
+    Forward, Http, Limits, Persistence, Ports, Protocol, Real, Scheduler, Timeouts, Unserved,
+};
 
 const EXAMPLE: &str = include_str!("../../../deploy/director.example.yaml");
 
@@ -79,7 +81,7 @@ fn the_example_is_a_configuration() {
     );
     assert_eq!(dns.reals, [Real { address: "2001:db8::21".parse().unwrap(), port: Some(5353), weight: 1 }]);
 
-    assert_eq!(config.http, Some("127.0.0.1:9694".parse().unwrap()));
+    assert_eq!(config.http, Some(Http { listen: "127.0.0.1:9694".parse().unwrap(), hosts: vec![] }));
     assert_eq!(notes, []);
 }
 
@@ -279,6 +281,11 @@ fn some_values_are_refused_where_they_are() {
         (5, "http: {}", &[(5, 1, "`http` needs `listen`")]),
         (5, "http: { listen: 9694 }", &[(5, 17, "must be a text")]),
         (5, "http: { listen: localhost }", &[(5, 17, "must be an address and a port")]),
+        (
+            5,
+            "http: { listen: '[::]:1', hosts: [lb.example.org, 'a:80', ''] }",
+            &[(5, 51, "must be a name without a port"), (5, 59, "must not be empty")],
+        ),
         (
             12,
             "    check: { type: http, interval: 2, rise: x, sort: 1 }",

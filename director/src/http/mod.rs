@@ -2,10 +2,16 @@
 //!
 //! | Path | Answer |
 //! |---|---|
+//! | `/` | the dashboard, a page |
+//! | `/api/live` | what it lives by: status and events, once a second, as server-sent events |
 //! | `/metrics` | everything that is measured, for Prometheus |
 //! | `/healthz` | 200 as long as the daemon answers: restart it if not |
 //! | `/readyz` | 200 if it does what it is configured to; else 503, with what is wrong, line by line |
 //! | `/api/status`, `/api/events` | what `director status --json` and `director events --json` say |
+
+mod dashboard;
+mod live;
+mod names;
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
@@ -15,40 +21,74 @@ use std::time::Duration;
 use http_body_util::combinators::BoxBody;
 use http_body_util::{BodyExt, Full};
 use hyper::body::{Bytes, Incoming};
-use hyper::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderValue, X_CONTENT_TYPE_OPTIONS};
+use hyper::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderValue, RETRY_AFTER, X_CONTENT_TYPE_OPTIONS};
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use serde::Serialize;
+use socket2::SockRef;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, watch};
 
+use self::dashboard::Frames;
+use self::live::Live;
+use self::names::Names;
 use crate::api::server::{Director, Refusal};
+use crate::model::Http;
 
 /// The most connections at a time; the next one waits.
 const MOST_CONNECTIONS: usize = 64;
 /// How long a client may take to send a request's head, and how long a connection may idle.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long what is sent may wait to be taken: who is gone, or stands still, makes room for others.
+const UNREAD: Duration = Duration::from_secs(30);
 /// How long until an address that could not be had is tried again.
 const RETRY: Duration = Duration::from_secs(1);
 /// What Prometheus asks for: its text format.
 const METRICS: &str = "text/plain; version=0.0.4; charset=utf-8";
 const TEXT: &str = "text/plain; charset=utf-8";
+/// Server-sent events.
+const EVENTS: &str = "text/event-stream";
 const JSON: &str = "application/json";
 
 type Body = BoxBody<Bytes, Infallible>;
 
-/// Serves at the address that is wanted at the moment, for ever. One that cannot be had is a problem, and is tried again.
+/// What there is to serve.
+struct Site<D> {
+    director: Arc<D>,
+    live: Arc<Live>,
+    names: Names,
+}
+
+/// Serves where it is wanted at the moment, for ever. An address that cannot be had is a problem, and is tried again.
 pub async fn serve<D: Director>(
-    mut wanted: watch::Receiver<Option<SocketAddr>>,
+    wanted: watch::Receiver<Option<Http>>,
     problem: watch::Sender<Option<String>>,
     director: Arc<D>,
 ) {
+    let (live, frames) = (Arc::new(Live::new(live::EVERY)), Frames::default());
+    tokio::select! {
+        () = live.produce(|| frames.next(director.as_ref())) => {}
+        () = follow(wanted, problem, &director, &live) => {}
+    }
+}
+
+async fn follow<D: Director>(
+    mut wanted: watch::Receiver<Option<Http>>,
+    problem: watch::Sender<Option<String>>,
+    director: &Arc<D>,
+    live: &Arc<Live>,
+) {
     loop {
-        let address = *wanted.borrow_and_update();
+        let http = wanted.borrow_and_update().clone();
         let serving = async {
-            match address {
-                Some(address) => serve_at(address, &problem, &director).await,
+            match http {
+                Some(http) => {
+                    let names =
+                        Names::new(&rustix::system::uname().nodename().to_string_lossy(), &http.hosts);
+                    let site = Site { director: Arc::clone(director), live: Arc::clone(live), names };
+                    serve_at(http.listen, &problem, &Arc::new(site)).await;
+                }
                 None => {
                     problem.send_replace(None);
                     std::future::pending().await
@@ -66,13 +106,13 @@ pub async fn serve<D: Director>(
 async fn serve_at<D: Director>(
     address: SocketAddr,
     problem: &watch::Sender<Option<String>>,
-    director: &Arc<D>,
+    site: &Arc<Site<D>>,
 ) {
     match TcpListener::bind(address).await {
         Ok(listener) => {
             problem.send_replace(None);
             tracing::info!(%address, "HTTP is served");
-            accept(listener, director).await;
+            accept(listener, site).await;
         }
         Err(error) => {
             let why = format!("http: cannot listen on {address}: {error}; no metrics, no dashboard");
@@ -82,15 +122,15 @@ async fn serve_at<D: Director>(
     }
 }
 
-async fn accept<D: Director>(listener: TcpListener, director: &Arc<D>) {
+async fn accept<D: Director>(listener: TcpListener, site: &Arc<Site<D>>) {
     let room = Arc::new(Semaphore::new(MOST_CONNECTIONS));
     loop {
         let Ok(permit) = Arc::clone(&room).acquire_owned().await else { return };
         match listener.accept().await {
             Ok((stream, _)) => {
-                let director = Arc::clone(director);
+                let site = Arc::clone(site);
                 tokio::spawn(async move {
-                    converse(stream, director).await;
+                    converse(stream, site).await;
                     drop(permit);
                 });
             }
@@ -102,10 +142,13 @@ async fn accept<D: Director>(listener: TcpListener, director: &Arc<D>) {
     }
 }
 
-async fn converse<D: Director>(stream: TcpStream, director: Arc<D>) {
+async fn converse<D: Director>(stream: TcpStream, site: Arc<Site<D>>) {
+    if let Err(error) = SockRef::from(&stream).set_tcp_user_timeout(Some(UNREAD)) {
+        tracing::debug!(%error, "an HTTP client will be waited for as long as the kernel likes");
+    }
     let service = service_fn(move |request| {
-        let director = Arc::clone(&director);
-        async move { Ok::<_, Infallible>(answer(request, &director).await) }
+        let site = Arc::clone(&site);
+        async move { Ok::<_, Infallible>(answer(request, &site).await) }
     });
     let served = hyper::server::conn::http1::Builder::new()
         .timer(TokioTimer::new())
@@ -117,13 +160,22 @@ async fn converse<D: Director>(stream: TcpStream, director: Arc<D>) {
     }
 }
 
-async fn answer<D: Director>(request: Request<Incoming>, director: &Arc<D>) -> Response<Body> {
+async fn answer<D: Director>(request: Request<Incoming>, site: &Site<D>) -> Response<Body> {
+    let director = &site.director;
+    let path = request.uri().path();
+    // Whether the daemon answers is no secret, and watchers have names of their own for it.
+    if path != "/healthz"
+        && let Some(host) = site.names.stranger(request.headers())
+    {
+        let why = format!("this director is not known as {host:?}: add the name to `hosts` of `http`\n");
+        return text(StatusCode::MISDIRECTED_REQUEST, why);
+    }
     if !matches!(*request.method(), Method::GET | Method::HEAD) {
         let mut response = text(StatusCode::METHOD_NOT_ALLOWED, "read-only: GET and HEAD\n".to_owned());
         response.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
         return response;
     }
-    match request.uri().path() {
+    match path {
         "/metrics" => match director.metrics().await {
             Ok(metrics) => respond(StatusCode::OK, METRICS, metrics),
             Err(refusal) => failed(refusal),
@@ -136,7 +188,28 @@ async fn answer<D: Director>(request: Request<Incoming>, director: &Arc<D>) -> R
         },
         "/api/status" => json(director.status().await),
         "/api/events" => json(director.events(0).await),
-        path => text(StatusCode::NOT_FOUND, format!("there is no {path}\n")),
+        "/api/live" => listen(&site.live),
+        path => match dashboard::page(path) {
+            Some(page) => page,
+            None => text(StatusCode::NOT_FOUND, format!("there is no {path}\n")),
+        },
+    }
+}
+
+fn listen(live: &Live) -> Response<Body> {
+    match live.listen() {
+        Some(body) => {
+            let mut response = finish(StatusCode::OK, EVENTS, body);
+            // nginx as a reverse proxy would keep frames back.
+            response.headers_mut().insert("x-accel-buffering", HeaderValue::from_static("no"));
+            response
+        }
+        None => {
+            let why = format!("{} listen already\n", live::MOST_LISTENERS);
+            let mut response = text(StatusCode::SERVICE_UNAVAILABLE, why);
+            response.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("10"));
+            response
+        }
     }
 }
 
@@ -156,9 +229,13 @@ fn text(status: StatusCode, text: String) -> Response<Body> {
     respond(status, TEXT, text)
 }
 
-/// An answer that is not kept.
 fn respond(status: StatusCode, content: &'static str, body: impl Into<Bytes>) -> Response<Body> {
-    let mut response = Response::new(Full::new(body.into()).boxed());
+    finish(status, content, Full::new(body.into()).boxed())
+}
+
+/// An answer that is not kept.
+fn finish(status: StatusCode, content: &'static str, body: Body) -> Response<Body> {
+    let mut response = Response::new(body);
     *response.status_mut() = status;
     for (name, value) in
         [(CONTENT_TYPE, content), (CACHE_CONTROL, "no-store"), (X_CONTENT_TYPE_OPTIONS, "nosniff")]

@@ -23,11 +23,16 @@ pub struct Process {
 impl Process {
     /// Starts a command; its standard input is empty.
     pub fn start(command: &mut Command) -> Result<Process> {
+        Process::start_to_talk(command.stdin(Stdio::null()))
+    }
+
+    /// The same with the standard input that the command was given.
+    pub fn start_to_talk(command: &mut Command) -> Result<Process> {
         let label = describe(command);
         let child = command
-            .stdin(Stdio::null())
             .process_group(0)
             .spawn()
+            .map_err(|error| explain_missing(error, command))
             .with_context(|| format!("cannot start `{label}`"))?;
         Ok(Process { child, label, kept: false })
     }

@@ -34,10 +34,22 @@ static VIPS: Section = Section {
     rules: &[],
 };
 
+/// A name, without a port.
+const HOST: Form = Form::Text("a name without a port", "^[^:/ ]+$");
+
 static HTTP: Section = Section {
     path: "http",
     says: "HTTP, read-only.",
-    keys: &[key("listen", LISTEN, "Where to listen.", "\"[::1]:9694\"").needed()],
+    keys: &[
+        key("listen", LISTEN, "Where to listen.", "\"[::1]:9694\"").needed(),
+        key(
+            "hosts",
+            Form::List(&HOST, 0, None),
+            "Further names by which it may be asked for, as the dashboard's page says.",
+            "[lb1.example.org]",
+        )
+        .default("[]"),
+    ],
     rules: &[],
 };
 
