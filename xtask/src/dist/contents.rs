@@ -83,8 +83,10 @@ fn documentation(tree: &Tree) -> Result<()> {
     tree.write(&format!("{DOCUMENTATION}/copyright"), 0o644, COPYRIGHT)
 }
 
-/// Whatever is for other machines and programs: real servers, Prometheus, Grafana; and examples.
+/// Whatever is for other machines and programs: editors, real servers, Prometheus, Grafana; and examples.
 fn deployment(tree: &Tree) -> Result<()> {
+    let schema = serde_json::to_string_pretty(&director::config::reference::schema())? + "\n";
+    tree.write("usr/share/director/director.schema.json", 0o644, schema)?;
     for entry in fs::read_dir(project_file("deploy"))? {
         let entry = entry?;
         let (path, name) = (entry.path(), name_of(&entry.path()));
