@@ -47,6 +47,9 @@ pub fn reduce(commands: ForCommands) -> Result<Reduced> {
             .current
             .is_none_or(|most| most >= realtime::HEARTBEAT.cast_unsigned().into()),
     );
+    // A command that becomes another user must still end when its time is up (kill(2)).
+    let needed =
+        if commands.0.contains(CapabilitySet::SETUID) { needed | CapabilitySet::KILL } else { needed };
     let kept = held & needed;
     // First, for it takes a capability that goes next.
     let commands_limited = limit_commands(kept | commands.0)?;

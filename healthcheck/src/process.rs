@@ -3,6 +3,7 @@
 use std::io;
 use std::process::ExitStatus;
 
+use rustix::io::Errno;
 use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process_group, waitid};
 use tokio::process::{Child, ChildStdin, Command};
 use tokio::signal::unix::{SignalKind, signal};
@@ -76,8 +77,11 @@ impl Running {
     /// Kills the command and its group, and waits until the command has ended.
     ///
     /// # Errors
-    /// The kernel cannot say.
+    /// The kernel cannot say. Or it does not permit it, for the command has become another user's: it runs on.
     pub async fn kill(self) -> io::Result<ExitStatus> {
+        if kill_process_group(self.group.leader, Signal::KILL) == Err(Errno::PERM) {
+            return Err(io::Error::other("it runs as another user: to end it takes CAP_KILL"));
+        }
         self.reap().await
     }
 
@@ -106,7 +110,7 @@ impl Group {
 impl Drop for Group {
     fn drop(&mut self) {
         if !self.spared {
-            // It can only fail if there is nobody left, and that is well.
+            // It fails if there is nobody left, and that is well; or if those that are left are another user's, and CAP_KILL is missing.
             let _ = kill_process_group(self.leader, Signal::KILL);
         }
     }

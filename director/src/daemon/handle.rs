@@ -1,7 +1,7 @@
 //! The director as the operator's socket sees it: what the tasks show of themselves, and the way to ask them.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Instant, SystemTime};
 
 use hyper::body::Bytes;
 use tokio::sync::{Mutex, mpsc, oneshot, watch};
@@ -27,6 +27,8 @@ use crate::logging;
 pub(super) struct Handle {
     pub(super) config_path: String,
     pub(super) started: Instant,
+    /// The same by the wall clock of that time.
+    pub(super) began: SystemTime,
     pub(super) worker: Worker,
     pub(super) table: Arc<FlowTable>,
     pub(super) view: watch::Receiver<Arc<View>>,
@@ -85,6 +87,22 @@ impl Handle {
     }
 }
 
+/// Tells the service manager that a reload is under way, and of its end: also where it failed, for then all goes on as it was.
+struct Reloading;
+
+impl Reloading {
+    fn begin() -> Reloading {
+        manager::reloading();
+        Reloading
+    }
+}
+
+impl Drop for Reloading {
+    fn drop(&mut self) {
+        manager::ready();
+    }
+}
+
 impl Director for Handle {
     async fn status(&self) -> Result<Status, Refusal> {
         let view = self.view.borrow().clone();
@@ -100,11 +118,9 @@ impl Director for Handle {
     }
 
     async fn reload(&self) -> Result<Reloaded, Refusal> {
-        manager::reloading();
-        let reloaded = self.ask(Request::Reload).await;
-        // Also where it failed: then it goes on as it was.
-        manager::ready();
-        reloaded
+        // Whoever asked may go away: the service manager is told of its end all the same.
+        let _told = Reloading::begin();
+        self.ask(Request::Reload).await
     }
 
     async fn weight(&self, asked: WeightRequest) -> Result<Weighed, Refusal> {

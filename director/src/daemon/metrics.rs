@@ -1,7 +1,6 @@
 //! Gathers what the metrics are made of.
 
 use std::fs;
-use std::time::SystemTime;
 
 use rustix::process::{Resource, getrlimit};
 use rustix::time::{ClockId, clock_gettime};
@@ -22,7 +21,7 @@ impl Handle {
             serving: view.taking_flows(),
             tallies: self.health.tallies(),
             own: None,
-            started: SystemTime::now() - self.started.elapsed(),
+            started: self.began,
             reloads: view.reloads,
             log_lines_lost: logging::lost(),
             moves: pair.map(|pair| pair.moves()).unwrap_or_default(),

@@ -29,7 +29,7 @@ mod worker;
 use std::path::{Path, PathBuf};
 use std::pin::pin;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::{Context, Result, bail};
 use director_ebpf::abi::ABI_VERSION;
@@ -241,6 +241,7 @@ fn watch_over(
     let (swept, swept_seen) = watch::channel(Arc::default());
     let (requests, asked) = mpsc::channel(MOST_REQUESTS);
     let (stops, stop) = mpsc::channel(1);
+    let config_path = std::path::absolute(&options.config).unwrap_or_else(|_| options.config.clone());
     let (http, http_wanted) = watch::channel(None);
     let (http_problem, http_problem_seen) = watch::channel(None);
     let view = core.view();
@@ -248,8 +249,9 @@ fn watch_over(
     tasks.spawn(watchers::measure(worker.clone(), view.clone(), measured));
     tasks.spawn(watchers::sweep(worker.clone(), Arc::clone(&table), swept));
     let handle = Handle {
-        config_path: options.config.display().to_string(),
+        config_path: config_path.display().to_string(),
         started,
+        began: SystemTime::now() - started.elapsed(),
         worker,
         table,
         view,

@@ -55,6 +55,9 @@ pub enum Error {
     /// A program operation failed.
     #[error("a program operation failed: {0}")]
     Program(#[from] aya::programs::ProgramError),
+    /// The kernel does not say which programs TCX holds.
+    #[error("the kernel does not say which programs an interface has: {0}")]
+    Tcx(std::io::Error),
     /// A file operation failed.
     #[error("{0}: {1}")]
     File(PathBuf, std::io::Error),

@@ -15,6 +15,7 @@ mod mapped;
 mod object;
 mod outside;
 mod probes;
+mod tcx;
 mod trial;
 
 use std::collections::{BTreeMap, BTreeSet};

@@ -27,7 +27,7 @@ use director_ebpf::probe::{Count, MARKS, MAX_VIPS, Words, names, words};
 use rustix::net::{AddressFamily, SocketType, netdevice};
 
 use super::error::Error;
-use super::object;
+use super::{object, tcx};
 use crate::model::mapped;
 
 /// The programs, as built with this binary.
@@ -177,7 +177,7 @@ impl Probes {
     fn attach_one(&mut self, index: u32) -> Result<(), Error> {
         let interface = name_of(index)?;
         if self.hook == Hook::Link && self.attached.contains_key(&index) {
-            if self.holds(&interface)? {
+            if self.holds(index)? {
                 return Ok(());
             }
             tracing::warn!(interface, "somebody removed the probes' programs; attaching them again");
@@ -198,11 +198,11 @@ impl Probes {
     }
 
     /// Whether links still hold both programs to an interface.
-    fn holds(&mut self, interface: &str) -> Result<bool, Error> {
+    fn holds(&mut self, index: u32) -> Result<bool, Error> {
         for (name, kind) in PROGRAMS {
             let own = program(&mut self.ebpf, name)?.info()?.id();
-            let (_, there) = SchedClassifier::query_tcx(interface, kind)?;
-            if !there.iter().any(|info| info.id() == own) {
+            let there = tcx::programs(index, kind).map_err(Error::Tcx)?;
+            if !there.contains(&own) {
                 return Ok(false);
             }
         }

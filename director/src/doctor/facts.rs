@@ -55,6 +55,8 @@ pub struct System {
     pub capabilities: u64,
     /// How much memory it may lock; `None`: as much as it likes.
     pub lockable: Option<u64>,
+    /// The highest real-time priority that it may take without a capability.
+    pub priority: u64,
     /// That process is the running director; else it is this one.
     pub of_director: bool,
     /// Memory that can be had.

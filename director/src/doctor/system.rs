@@ -2,6 +2,7 @@
 
 use super::Finding;
 use super::facts::{Facts, System};
+use crate::realtime;
 
 /// The oldest kernel that can run the program.
 const OLDEST: (u32, u32) = (5, 18);
@@ -13,9 +14,12 @@ const NEEDED: [(u64, &str, &str); 2] = [
 ];
 const SYS_ADMIN: u64 = 21;
 const BPF: [u64; 2] = [38, 39];
+const IPC_LOCK: u64 = 14;
 /// Those that only a heartbeat needs.
-const FOR_HEARTBEAT: [(u64, &str, &str); 2] =
-    [(14, "CAP_IPC_LOCK", "keeping its memory out of swap"), (23, "CAP_SYS_NICE", "real-time priority")];
+const FOR_HEARTBEAT: [(u64, &str, &str); 2] = [
+    (IPC_LOCK, "CAP_IPC_LOCK", "keeping its memory out of swap"),
+    (23, "CAP_SYS_NICE", "real-time priority"),
+];
 
 pub(super) fn examine(facts: &Facts) -> Vec<Finding> {
     let mut found = kernel(&facts.system);
@@ -60,7 +64,7 @@ fn kernel(system: &System) -> Vec<Finding> {
 }
 
 fn rights(facts: &Facts) -> Vec<Finding> {
-    let System { capabilities, lockable, of_director, .. } = facts.system;
+    let System { capabilities, lockable, priority, of_director, .. } = facts.system;
     let who = if of_director { "the running director" } else { "this user" };
     let has = |number: u64| capabilities >> number & 1 == 1;
     let lacks = |name: &str, what: &str| {
@@ -73,15 +77,19 @@ fn rights(facts: &Facts) -> Vec<Finding> {
         found.push(lacks("CAP_BPF, CAP_PERFMON", "loading BPF programs"));
     }
     if facts.config.heartbeat.is_some() {
-        let missing = FOR_HEARTBEAT.iter().filter(|need| !has(need.0));
+        // Limits may permit the same, as those of the package's service do.
+        let permitted = |number| match number {
+            IPC_LOCK => lockable.is_none(),
+            _ => priority >= realtime::HEARTBEAT.cast_unsigned().into(),
+        };
+        let missing = FOR_HEARTBEAT.iter().filter(|need| !has(need.0) && !permitted(need.0));
         found.extend(missing.map(|(_, name, what)| {
             let message = format!("{who} does not have it: no {what}. Under load, heartbeats may be late");
-            Finding::warning("capabilities", name, message).help(
-                "run the director as root, or add it to AmbientCapabilities= and CapabilityBoundingSet=",
-            )
+            Finding::warning("capabilities", name, message)
+                .help("run the director as root, or give its unit LimitMEMLOCK=infinity and LimitRTPRIO=40")
         }));
         // With the capability, no limit applies (mlock(2)).
-        if let Some(bytes) = lockable.filter(|bytes| !has(FOR_HEARTBEAT[0].0) && *bytes < 64 << 20) {
+        if let Some(bytes) = lockable.filter(|bytes| !has(IPC_LOCK) && *bytes < 64 << 20) {
             let message = format!("{who} may lock {} KiB of memory only", bytes >> 10);
             found.push(
                 Finding::warning("memlock", "", message).help("LimitMEMLOCK=infinity in the director's unit"),

@@ -366,3 +366,17 @@ fn real_servers_that_do_not_answer_as_they_should() {
     let found = bad(&facts);
     assert!(matches!(&found[..], [(Error, "routes", at, _)] if at == "eth1"), "{found:?}");
 }
+
+#[test]
+fn limits_permit_what_the_packages_service_has_no_capabilities_for() {
+    let mut facts = in_cluster();
+    facts.system.capabilities &= !(1 << 14 | 1 << 23);
+    let late = |facts: &Facts| {
+        let found = examine(facts).into_iter().filter(|one| one.message.contains("heartbeats may be late"));
+        found.map(|one| one.at).collect::<Vec<_>>()
+    };
+    (facts.system.lockable, facts.system.priority) = (None, 40);
+    assert_eq!(late(&facts), [""; 0]);
+    (facts.system.lockable, facts.system.priority) = (Some(1 << 30), 39);
+    assert_eq!(late(&facts), ["CAP_IPC_LOCK", "CAP_SYS_NICE"]);
+}

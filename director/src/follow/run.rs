@@ -57,11 +57,10 @@ pub async fn run(run: &Run<'_>) -> Result<(), String> {
             Err(error) => Some(error.to_string()),
         },
         Ok(Err(error)) => Some(error.to_string()),
-        Err(_) => {
-            let killed = running.kill().await;
-            let cannot = killed.err().map_or(String::new(), |error| format!(" ({error})"));
-            Some(format!("it took longer than {:?} and was killed{cannot}", run.timeout))
-        }
+        Err(_) => Some(match running.kill().await {
+            Ok(_) => format!("it took longer than {:?} and was killed", run.timeout),
+            Err(error) => format!("it took longer than {:?}, and cannot be killed: {error}", run.timeout),
+        }),
     };
     let said = output.finish();
     match failure {

@@ -165,9 +165,21 @@ fn prometheus_has_every_figure_of_a_pair_and_sees_them_move() -> Result<()> {
     prometheus.await_value("count(director_real_up == 1)", |up| up == 12.0)?;
     // Those of the start, when nobody was heard yet, are over.
     let alerts = "ALERTS{alertname=~\"Director(Real|Pool|Group|Peer|Config|NotReady).*\",alertname!=\"DirectorGroupMoved\"}";
-    prometheus
-        .await_value(&format!("count({alerts}) or vector(0)"), |count| count == 0.0)
-        .with_context(|| format!("{:?}", prometheus.query(alerts)))?;
+    prometheus.await_value(&format!("count({alerts}) or vector(0)"), |count| count == 0.0).with_context(
+        || {
+            let problems = [1, 2].map(|number| pair.status(number).map(|status| status["problems"].clone()));
+            format!("{:?}, for {problems:?}", prometheus.query(alerts))
+        },
+    )?;
+
+    for number in [1, 2] {
+        // Every five seconds from the end of its start it looks at what somebody else may have changed: that, too, has found nothing wrong.
+        let problems = wait::until("a repair", Duration::from_secs(10), || {
+            let status = pair.status(number).context("no status")?;
+            Ok((status["uptime_seconds"].as_u64() >= Some(9)).then(|| status["problems"].clone()))
+        })?;
+        ensure!(problems == serde_json::json!([]), "lb{number}: {problems}");
+    }
 
     for (port, verdict, service) in [(8001, "dropped", "silent"), (8002, "rejected", "refusing")] {
         let url = format!("http://{}:{port}/", DIRECT_VIPS[0]);

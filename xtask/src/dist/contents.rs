@@ -114,5 +114,5 @@ Files: *
 Copyright: the authors of Director
 License: MIT or Apache-2.0
  The texts are in LICENSE-MIT and LICENSE-APACHE beside this file. What the program is linked with, and under
- which licences, is in THIRD-PARTY.md; their texts are in THIRD-PARTY-LICENCES.txt.gz.
+ which licences, is in THIRD-PARTY.md; their texts, as far as packages bring them, are in THIRD-PARTY-LICENCES.txt.gz.
 ";

@@ -19,6 +19,7 @@ pub(super) fn system(facts: &Facts, pins: &Path) -> System {
     let process = pid.clone().unwrap_or_else(|| "self".to_owned());
     let read = |path: &str| fs::read_to_string(path).unwrap_or_default();
     let is_one = |path: &str| read(path).trim() == "1";
+    let limits = read(&format!("/proc/{process}/limits"));
     let cpus = std::thread::available_parallelism().map_or(1, usize::from);
     System {
         kernel: rustix::system::uname().release().to_string_lossy().into_owned(),
@@ -26,7 +27,8 @@ pub(super) fn system(facts: &Facts, pins: &Path) -> System {
         bpffs: dataplane::is_bpf_fs(Path::new("/sys/fs/bpf")),
         cpus,
         capabilities: capabilities(&read(&format!("/proc/{process}/status"))),
-        lockable: lockable(&read(&format!("/proc/{process}/limits"))),
+        lockable: limit(&limits, "Max locked memory"),
+        priority: limit(&limits, "Max realtime priority").unwrap_or(u64::MAX),
         of_director: pid.is_some(),
         memory_available: memory_available(&read("/proc/meminfo")),
         memory_wanted: dataplane::memory(&facts.config.limits, cpus),
@@ -43,9 +45,9 @@ fn capabilities(text: &str) -> u64 {
     line.and_then(|hex| u64::from_str_radix(hex.trim(), 16).ok()).unwrap_or(0)
 }
 
-/// The soft limit of /proc/PID/limits.
-fn lockable(text: &str) -> Option<u64> {
-    let line = text.lines().find_map(|line| line.strip_prefix("Max locked memory"))?;
+/// A soft limit of /proc/PID/limits; none: there is none.
+fn limit(text: &str, name: &str) -> Option<u64> {
+    let line = text.lines().find_map(|line| line.strip_prefix(name))?;
     line.split_whitespace().next()?.parse().ok()
 }
 
@@ -81,8 +83,8 @@ mod tests {
     fn what_proc_says_is_understood() {
         assert_eq!(capabilities("Name:\tx\nCapEff:\t000001ffffffffff\n"), 0x1ff_ffff_ffff);
         let limits = "Limit  Soft  Hard  Units\nMax locked memory         8388608              8388608              bytes\n";
-        assert_eq!(lockable(limits), Some(8 << 20));
-        assert_eq!(lockable("Max locked memory  unlimited  unlimited  bytes"), None);
+        assert_eq!(limit(limits, "Max locked memory"), Some(8 << 20));
+        assert_eq!(limit("Max locked memory  unlimited  unlimited  bytes", "Max locked memory"), None);
         assert_eq!(memory_available("MemTotal: 9 kB\nMemAvailable:    2048 kB\n"), 2 << 20);
         let routes = "Iface Destination Gateway Flags RefCnt Use Metric Mask MTU Window IRTT\n\
             eth1\t00000000\t0100A8C0\t0003\t0\t0\t0\t00000000\t0\t0\t0\n\
