@@ -54,7 +54,7 @@ pub fn build_director() -> Result<PathBuf> {
 /// Builds the director as tests want it, by a cargo of the caller's: unoptimized, since tests build its library so anyway, and with
 /// checks of overflows. Its BPF program is always optimized.
 pub fn build_tested_director(mut cargo: Command) -> Result<PathBuf> {
-    run(cargo.args(["build", "--package", "director"]))?;
+    run(cargo.args(["build", "--workspace", "--bin", "director"]))?;
     Ok(target_directory()?.join("debug/director"))
 }
 

@@ -152,13 +152,7 @@ fn unit_stages(may_install: bool) -> Vec<Outcome> {
 fn cluster(build: &[&str], trials: &[(&str, &str)]) -> Result<Counts> {
     let mut command = cargo();
     command.envs(trials.iter().copied());
-    count(command.arg("test").args(build).args([
-        "--no-fail-fast",
-        "--package",
-        "director",
-        "--test",
-        "cluster",
-    ]))
+    count(command.arg("test").args(build).args(["--no-fail-fast", "--workspace", "--test", "cluster"]))
 }
 
 /// A cargo that takes no warning about the BPF program either: the director's build script, which builds it, reads
@@ -172,10 +166,11 @@ fn cargo() -> Command {
 fn rooted_tests(tests: &Rooted) -> Result<Counts> {
     let director = project::build_tested_director(cargo())?;
     let mut sum = Counts::default();
-    for (package, name) in tests {
+    for (_, name) in tests {
         let mut command = cargo();
         command.env("DIRECTOR_BIN", &director);
-        command.args(["test", "--no-fail-fast", "--package", package, "--test", name]);
+        // Of the whole workspace: with a package alone, what it depends on would have other features, and be built anew.
+        command.args(["test", "--no-fail-fast", "--workspace", "--test", name]);
         // One lab at a time: their loads would disturb each other.
         let Counts { passed, failed } = count(command.args(["--", "--test-threads=1"]))?;
         sum = Counts { passed: sum.passed + passed, failed: sum.failed + failed };
