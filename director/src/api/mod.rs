@@ -3,6 +3,7 @@
 
 pub mod client;
 mod cluster;
+pub mod connections;
 pub mod server;
 pub mod types;
 

@@ -5,33 +5,26 @@ use std::io;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
+use std::task::Context;
 
 use futures_util::stream;
-use http_body_util::combinators::BoxBody;
 use http_body_util::{BodyExt, Full, Limited, StreamBody};
 use hyper::body::{Bytes, Frame, Incoming};
 use hyper::header::{ALLOW, CONTENT_TYPE, HeaderValue};
-use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
-use hyper_util::rt::{TokioIo, TokioTimer};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use tokio::net::{UnixListener, UnixStream};
-use tokio::sync::{Semaphore, mpsc};
+use tokio::net::UnixListener;
+use tokio::sync::mpsc;
 
+use super::connections::{self, Body};
 use super::types::{
     self, ErrorBody, Event, FlowQuery, HandedOver, HandoverRequest, Held, HoldRequest, ProbeRequest, Probed,
     Reloaded, Status, StopRequest, Stopping, Weighed, WeightRequest,
 };
 
-/// The most connections at a time; the next one waits.
-const MOST_CONNECTIONS: usize = 64;
 /// The longest body of a request.
 const MOST_BODY: usize = 64 * 1024;
-/// How long a client may take to send its request's head.
-const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
-
 /// Why a request was not granted.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Refusal {
@@ -110,42 +103,14 @@ impl Listener {
 
     /// Answers, until dropped.
     pub async fn serve<D: Director>(self, director: Arc<D>) {
-        let room = Arc::new(Semaphore::new(MOST_CONNECTIONS));
-        loop {
-            let Ok(permit) = Arc::clone(&room).acquire_owned().await else { return };
-            match self.listener.accept().await {
-                Ok((stream, _)) => {
-                    let director = Arc::clone(&director);
-                    tokio::spawn(async move {
-                        converse(stream, director).await;
-                        drop(permit);
-                    });
-                }
-                Err(error) => {
-                    tracing::warn!(%error, "cannot accept on the operator's socket");
-                    tokio::time::sleep(Duration::from_millis(100)).await;
-                }
-            }
-        }
+        let accept = |cx: &mut Context| self.listener.poll_accept(cx).map_ok(|(stream, _)| stream);
+        let answer = move |request| {
+            let director = Arc::clone(&director);
+            async move { answer(request, director.as_ref()).await }
+        };
+        connections::serve("the operator's socket", accept, answer).await;
     }
 }
-
-async fn converse<D: Director>(stream: UnixStream, director: Arc<D>) {
-    let service = service_fn(move |request| {
-        let director = Arc::clone(&director);
-        async move { Ok::<_, Infallible>(answer(request, director.as_ref()).await) }
-    });
-    let served = hyper::server::conn::http1::Builder::new()
-        .timer(TokioTimer::new())
-        .header_read_timeout(HEAD_TIMEOUT)
-        .serve_connection(TokioIo::new(stream), service)
-        .await;
-    if let Err(error) = served {
-        tracing::debug!(%error, "a client of the operator's socket went away");
-    }
-}
-
-type Body = BoxBody<Bytes, Infallible>;
 
 async fn answer<D: Director>(request: Request<Incoming>, director: &D) -> Response<Body> {
     let path = request.uri().path().to_owned();

@@ -13,33 +13,28 @@ mod dashboard;
 mod live;
 mod names;
 
-use std::convert::Infallible;
+use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
-use http_body_util::combinators::BoxBody;
 use http_body_util::{BodyExt, Full};
 use hyper::body::{Bytes, Incoming};
 use hyper::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderValue, RETRY_AFTER, X_CONTENT_TYPE_OPTIONS};
-use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
-use hyper_util::rt::{TokioIo, TokioTimer};
 use serde::Serialize;
 use socket2::SockRef;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::watch;
 
 use self::dashboard::Frames;
 use self::live::Live;
 use self::names::Names;
+use crate::api::connections::{self, Body};
 use crate::api::server::{Director, Refusal};
 use crate::model::Http;
 
-/// The most connections at a time; the next one waits.
-const MOST_CONNECTIONS: usize = 64;
-/// How long a client may take to send a request's head, and how long a connection may idle.
-const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long what is sent may wait to be taken: who is gone, or stands still, makes room for others.
 const UNREAD: Duration = Duration::from_secs(30);
 /// How long until an address that could not be had is tried again.
@@ -50,8 +45,6 @@ const TEXT: &str = "text/plain; charset=utf-8";
 /// Server-sent events.
 const EVENTS: &str = "text/event-stream";
 const JSON: &str = "application/json";
-
-type Body = BoxBody<Bytes, Infallible>;
 
 /// What there is to serve.
 struct Site<D> {
@@ -112,7 +105,12 @@ async fn serve_at<D: Director>(
         Ok(listener) => {
             problem.send_replace(None);
             tracing::info!(%address, "HTTP is served");
-            accept(listener, site).await;
+            let site = Arc::clone(site);
+            let answer = move |request| {
+                let site = Arc::clone(&site);
+                async move { answer(request, &site).await }
+            };
+            connections::serve("HTTP", |cx| accept(&listener, cx), answer).await;
         }
         Err(error) => {
             let why = format!("http: cannot listen on {address}: {error}; no metrics, no dashboard");
@@ -122,42 +120,13 @@ async fn serve_at<D: Director>(
     }
 }
 
-async fn accept<D: Director>(listener: TcpListener, site: &Arc<Site<D>>) {
-    let room = Arc::new(Semaphore::new(MOST_CONNECTIONS));
-    loop {
-        let Ok(permit) = Arc::clone(&room).acquire_owned().await else { return };
-        match listener.accept().await {
-            Ok((stream, _)) => {
-                let site = Arc::clone(site);
-                tokio::spawn(async move {
-                    converse(stream, site).await;
-                    drop(permit);
-                });
-            }
-            Err(error) => {
-                tracing::warn!(%error, "cannot accept HTTP connections");
-                tokio::time::sleep(Duration::from_millis(100)).await;
-            }
+fn accept(listener: &TcpListener, cx: &mut Context) -> Poll<io::Result<TcpStream>> {
+    listener.poll_accept(cx).map_ok(|(stream, _)| {
+        if let Err(error) = SockRef::from(&stream).set_tcp_user_timeout(Some(UNREAD)) {
+            tracing::debug!(%error, "an HTTP client will be waited for as long as the kernel likes");
         }
-    }
-}
-
-async fn converse<D: Director>(stream: TcpStream, site: Arc<Site<D>>) {
-    if let Err(error) = SockRef::from(&stream).set_tcp_user_timeout(Some(UNREAD)) {
-        tracing::debug!(%error, "an HTTP client will be waited for as long as the kernel likes");
-    }
-    let service = service_fn(move |request| {
-        let site = Arc::clone(&site);
-        async move { Ok::<_, Infallible>(answer(request, &site).await) }
-    });
-    let served = hyper::server::conn::http1::Builder::new()
-        .timer(TokioTimer::new())
-        .header_read_timeout(HEAD_TIMEOUT)
-        .serve_connection(TokioIo::new(stream), service)
-        .await;
-    if let Err(error) = served {
-        tracing::debug!(%error, "an HTTP client went away");
-    }
+        stream
+    })
 }
 
 async fn answer<D: Director>(request: Request<Incoming>, site: &Site<D>) -> Response<Body> {
