@@ -1,6 +1,7 @@
 //! The one task that decides: it holds the configuration and the overrides, follows next hops, and has the data plane
 //! follow them all. Requests and changes come one after another, so nothing here needs a lock.
 
+mod first;
 mod vips;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
@@ -36,8 +37,6 @@ use crate::reconcile::{self, Plan, Units};
 
 /// How often everything is looked after that somebody else may have changed.
 const REPAIR_EVERY: Duration = Duration::from_secs(5);
-/// How long a start or a reload waits for next hops of services that have none: their traffic would find nobody.
-const FIRST_HOPS: Duration = Duration::from_millis(500);
 /// The least time between two reconciliations for next hops' sake: when many come up, each takes its part of a plan.
 const BETWEEN_HOPS: Duration = Duration::from_millis(100);
 /// The most plans in a row: a later one has the room that an earlier one made.
@@ -70,6 +69,8 @@ enum Why {
 pub(super) struct Setup {
     pub(super) worker: Worker,
     pub(super) units: Units,
+    /// The program of a director with another layout of maps is attached.
+    pub(super) succeeds_another_layout: bool,
     pub(super) config_path: PathBuf,
     pub(super) config: Config,
     pub(super) saved: Saved,
@@ -141,10 +142,16 @@ impl Core {
         // Who served before goes on until checks say otherwise: a restart takes nobody out.
         core.watch(&in_pool).await;
         let fresh = core.announce_addresses();
-        // Attaching first: it puts this version's program over the maps that a predecessor filled.
-        core.interfaces.add(&core.config.interfaces).await?;
+        if core.setup.succeeds_another_layout {
+            // The other one's program serves as long as these maps are empty.
+            core.await_first_verdicts().await;
+        } else {
+            // Attaching first: it puts this version's program over the maps that a predecessor filled.
+            core.interfaces.add(&core.config.interfaces).await?;
+        }
         core.await_first_hops(&fresh).await;
         core.reconcile(Why::Changed).await?;
+        core.interfaces.add(&core.config.interfaces).await?;
         core.interfaces.remove_others(&core.config.interfaces).await?;
         core.take_part(plan).await?;
         core.publish();
@@ -333,22 +340,6 @@ impl Core {
         let before = self.setup.wanted.send_replace(Arc::new(wanted.clone()));
         self.setup.avoid.send_replace(Arc::new(self.config.vips.iter().map(|vip| vip.address).collect()));
         wanted.difference(&before).copied().collect()
-    }
-
-    /// Waits a moment for next hops of `fresh` addresses, where a service would have no usable real server without.
-    async fn await_first_hops(&mut self, fresh: &BTreeSet<IpAddr>) {
-        if fresh.is_empty() {
-            return;
-        }
-        let hops = self.inherited.merge(Instant::now(), &self.setup.hops.borrow());
-        let standings = self.setup.health.standings();
-        let awaited = self.desired(&standings, &hops).awaited(fresh);
-        if awaited.is_empty() {
-            return;
-        }
-        let all_known = |hops: &Arc<NextHops>| awaited.iter().all(|address| hops.contains_key(address));
-        // Those that are down would make it wait for ever: then the others begin.
-        let _ = tokio::time::timeout(FIRST_HOPS, self.setup.hops.wait_for(all_known)).await;
     }
 
     /// Reconciles; what goes wrong is a problem until it goes right.

@@ -133,6 +133,7 @@ async fn live(options: &Options, config: Config, plan: Option<Plan>) -> Result<(
     let _lock = Lock::for_socket(&socket)?;
     // Before anything there is touched: opening sweeps the flow table.
     let _pins_lock = Lock::for_pins(&Dataplane::directory(&options.pins)?)?;
+    let _others_locks = locks_of_other_layouts(&options.pins)?;
     let worker =
         Worker::start(dataplane::Options { pins: options.pins.clone(), limits: config.limits }).await?;
     let opened = worker.ask(open_state).await??;
@@ -181,6 +182,11 @@ async fn died(handle: &Handle) -> &'static str {
     }
 }
 
+/// Nobody else may look after what this one replaces or removes.
+fn locks_of_other_layouts(pins: &Path) -> Result<Vec<Lock>> {
+    dataplane::other_layouts(pins).iter().map(|directory| Lock::for_pins(directory)).collect()
+}
+
 /// Each probe has a socket, and more may run at a time than the usual 1,024 files of a process.
 fn allow_many_files() {
     let limit = getrlimit(Resource::Nofile);
@@ -212,6 +218,7 @@ async fn bring_up(
     let setup = Setup {
         worker: worker.clone(),
         units: opened.units,
+        succeeds_another_layout: opened.succeeds_another_layout,
         config_path: options.config.clone(),
         config,
         saved: Saved::load(&state_file)?,
@@ -274,11 +281,13 @@ struct Opened {
     units: Units,
     table: Arc<FlowTable>,
     observed: Observed,
+    succeeds_another_layout: bool,
 }
 
 fn open_state(dataplane: &mut Dataplane) -> Result<Opened, dataplane::Error> {
     let (units, table) = (dataplane.units(), dataplane.flows());
-    Ok(Opened { units, table, observed: dataplane.observe()? })
+    let succeeds_another_layout = dataplane.succeeds_another_layout();
+    Ok(Opened { units, table, observed: dataplane.observe()?, succeeds_another_layout })
 }
 
 /// Keeps next hops known, whatever happens to those who look for them.
@@ -347,9 +356,10 @@ pub fn detach_remains(socket: &Path, pins: &Path) -> Result<bool> {
     let _lock = directory.then(|| Lock::for_socket(socket)).transpose()?;
     let versioned = pins.join(format!("v{ABI_VERSION}"));
     let pins_lock = versioned.is_dir().then(|| Lock::for_pins(&versioned)).transpose()?;
+    let others_locks = locks_of_other_layouts(pins)?;
     let state_file = saved::state_file(socket);
     let mut saved = Saved::load(&state_file)?;
-    let found = pins_lock.is_some() || !saved.added().is_empty();
+    let found = pins_lock.is_some() || !others_locks.is_empty() || !saved.added().is_empty();
     if !saved.added().is_empty() {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         // Also those on devices that only a cluster's director makes.

@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Dataplane;
 use super::error::Error;
+use super::layouts;
 use super::object::{self, Own};
 
 /// Where in the kernel the program runs.
@@ -136,20 +137,30 @@ impl Dataplane {
 
     /// Interfaces that a predecessor left attached.
     pub fn pinned_interfaces(&self) -> Vec<String> {
-        let Ok(entries) = std::fs::read_dir(&self.pins) else { return Vec::new() };
-        let names = entries.flatten().filter_map(|entry| entry.file_name().into_string().ok());
-        let mut interfaces: Vec<String> = names.filter_map(|name| pinned_interface(&name)).collect();
-        interfaces.sort();
-        interfaces.dedup();
-        interfaces
+        pinned_interfaces(&self.pins)
     }
 
-    /// Takes the whole data plane down: every link, every map, every flow.
+    /// Whether a director with another layout of maps left its program attached. [`Dataplane::attach`] replaces it.
+    pub fn succeeds_another_layout(&self) -> bool {
+        layouts::is_attached(&self.pins)
+    }
+
+    /// Removes what directors with other layouts of maps left, and says where that was. Interfaces that this one has not attached to
+    /// lose their program.
+    ///
+    /// # Errors
+    /// A pin cannot be removed.
+    pub fn remove_other_layouts(&mut self) -> Result<Vec<PathBuf>, Error> {
+        layouts::remove(&self.pins)
+    }
+
+    /// Takes the whole data plane down: every link, every map, every flow, of this layout and of all others.
     ///
     /// # Errors
     /// A pin cannot be removed.
     pub fn detach_all(pins: &Path) -> Result<(), Error> {
         let versioned = object::versioned(pins);
+        layouts::remove(&versioned)?;
         match std::fs::remove_dir_all(&versioned) {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(Error::File(versioned, error)),
             _ => {
@@ -167,6 +178,16 @@ pub(super) fn pin(pins: &Path, interface: &str, mode: Mode) -> PathBuf {
     pins.join(format!("link-{interface}-{}", mode.name()))
 }
 
+/// The interfaces of the links that are pinned there.
+pub(super) fn pinned_interfaces(pins: &Path) -> Vec<String> {
+    let Ok(entries) = std::fs::read_dir(pins) else { return Vec::new() };
+    let names = entries.flatten().filter_map(|entry| entry.file_name().into_string().ok());
+    let mut interfaces: Vec<String> = names.filter_map(|name| pinned_interface(&name)).collect();
+    interfaces.sort();
+    interfaces.dedup();
+    interfaces
+}
+
 /// The interface of a link's pin.
 fn pinned_interface(name: &str) -> Option<String> {
     let interface = name.strip_prefix("link-")?.rsplit_once('-')?.0;
@@ -180,16 +201,27 @@ fn remove_pin(path: &Path) -> Result<(), Error> {
     }
 }
 
-/// Puts the program behind the link that a predecessor pinned, if there is one and its interface still exists.
+/// Puts the program behind the link that a predecessor pinned, of whatever layout, if there is one and its interface still exists.
 fn replace(program: &mut Xdp, pins: &Path, interface: &str) -> Result<Option<(PinnedLink, Mode)>, Error> {
-    for mode in Mode::ALL {
-        let path = pin(pins, interface, mode);
+    let directories = std::iter::once(pins.to_owned()).chain(layouts::others(pins));
+    for (directory, mode) in directories.flat_map(|directory| Mode::ALL.map(|mode| (directory.clone(), mode)))
+    {
+        let path = pin(&directory, interface, mode);
         let Ok(pinned) = PinnedLink::from_pin(&path) else { continue };
         let link: FdLink = pinned.into();
         let link = XdpLink::try_from(link).map_err(|error| Error::Load(error.to_string()))?;
         match program.attach_to_link(link) {
             Ok(id) => {
                 drop(program.take_link(id)?);
+                let found = path;
+                let path = pin(pins, interface, mode);
+                if found != path {
+                    std::fs::rename(&found, &path).map_err(|error| Error::File(found, error))?;
+                    tracing::info!(
+                        interface,
+                        "replaced the program of another layout; its flows are forgotten"
+                    );
+                }
                 let pinned = PinnedLink::from_pin(&path).map_err(|error| Error::Load(error.to_string()))?;
                 return Ok(Some((pinned, mode)));
             }
@@ -246,8 +278,8 @@ fn attach_new(
         interface: interface.into(),
         why: why.join("; "),
         help: if busy {
-            "\n  help: another XDP program is attached; `bpftool net` names it. If it is a director of another version, \
-             its own `director stop --detach` removes it"
+            "\n  help: another XDP program is attached; `bpftool net` names it. If it is a director's with other pins, \
+             `director stop --detach --pins PATH` removes it"
         } else {
             ""
         },

@@ -11,6 +11,7 @@ mod counters;
 mod error;
 mod flows;
 mod guard;
+mod layouts;
 mod mapped;
 mod object;
 mod outside;
@@ -33,7 +34,7 @@ pub use error::Error;
 pub use flows::{Flow, FlowTable, Kind, State, SweepReport};
 pub use guard::{GuardedGroup, Lease, Leases};
 pub use object::{LAB_OBJECT, OBJECT};
-pub use outside::{has_tables, is_bpf_fs, is_pinned, memory};
+pub use outside::{has_tables, is_bpf_fs, is_pinned, memory, other_layouts};
 pub use probes::{Hook, ProbeCounts, Probes};
 pub use trial::{Direction, Outcome, Trial, Verdict};
 

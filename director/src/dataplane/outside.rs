@@ -1,10 +1,11 @@
 //! What can be said of a data plane without opening it.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use director_ebpf::abi::{self, maps};
 
 use super::attach::{Mode, pin};
+use super::layouts;
 use super::object::{self, entries, sets_for, versioned};
 use crate::model::Limits;
 
@@ -33,9 +34,18 @@ pub fn has_tables(pins: &Path) -> bool {
     versioned(pins).join(maps::FLOWS).exists()
 }
 
-/// Whether a program is attached to an interface by these pins.
+/// Whether a program is attached to an interface by these pins, of whatever layout.
 pub fn is_pinned(pins: &Path, interface: &str) -> bool {
-    Mode::ALL.into_iter().any(|mode| pin(&versioned(pins), interface, mode).exists())
+    let own = versioned(pins);
+    let others = layouts::others(&own);
+    std::iter::once(&own)
+        .chain(&others)
+        .any(|pins| Mode::ALL.iter().any(|mode| pin(pins, interface, *mode).exists()))
+}
+
+/// The directories of pins of directors with other layouts of maps.
+pub fn other_layouts(pins: &Path) -> Vec<PathBuf> {
+    layouts::others(&versioned(pins))
 }
 
 /// Whether a bpf file system is mounted there.

@@ -1,6 +1,8 @@
 //! The daemon's end, however it comes, ends no connection, and its successor takes everything over.
 
+use std::fs;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
@@ -39,7 +41,7 @@ fn kills_and_restarts_under_load_cost_nothing() -> Result<()> {
     // wrk does not time how long connecting takes; these do.
     let over = AtomicBool::new(false);
     let connected = thread::scope(|scope| {
-        let connecting = scope.spawn(|| connect_until(&over, &lab));
+        let connecting = scope.spawn(|| connect_until(&over, &lab, &WAYS));
         let restarted = restart_often(&mut director);
         over.store(true, Ordering::Relaxed);
         let connected = connecting.join().map_err(|_| anyhow!("the connecting thread panicked"));
@@ -77,10 +79,10 @@ fn restart_often(director: &mut Daemon) -> Result<()> {
 }
 
 /// Makes one connection after the other, each of which has to be answered in time, and counts them.
-fn connect_until(over: &AtomicBool, lab: &Lab) -> Result<u32> {
+fn connect_until(over: &AtomicBool, lab: &Lab, ways: &[(&str, &str, bool)]) -> Result<u32> {
     let mut count = 0;
     while !over.load(Ordering::Relaxed) {
-        for (name, vip, _) in WAYS {
+        for (name, vip, _) in ways {
             let session = Session::start(lab.client(), SocketAddr::new(vip.parse()?, 7))?;
             session.finish()?.ensure_whole().with_context(|| format!("new connection {count} to {name}"))?;
             count += 1;
@@ -88,6 +90,67 @@ fn connect_until(over: &AtomicBool, lab: &Lab) -> Result<u32> {
         thread::sleep(Duration::from_millis(10));
     }
     Ok(count)
+}
+
+#[test]
+fn a_successor_with_another_layout_of_maps_replaces_the_program_in_place() -> Result<()> {
+    let lab = Lab::builder().build()?;
+    let _echoes = farm::tcp_echoes(&lab, 7)?;
+    // Without its flows, only what a client's address tells finds the real server again.
+    let direct = &WAYS[..2];
+    let config = direct.iter().fold(Config::new(), |config, (name, vip, nat)| {
+        let echo = Service::tcp(name, vip, 7).scheduler("mh").set("check", "{ type: tcp, interval: 5s }");
+        config.service(with_reals(echo, vip, *nat, &[1, 1, 1]))
+    });
+    let mut director = lab.director(config)?;
+    let start =
+        |(_, vip, _): &(&str, &str, bool)| Session::start(lab.client(), SocketAddr::new(vip.parse()?, 7));
+    let sessions: Vec<Session> = direct.iter().cycle().take(6).map(start).collect::<Result<_>>()?;
+    let over = AtomicBool::new(false);
+    let connected = thread::scope(|scope| {
+        let connecting = scope.spawn(|| connect_until(&over, &lab, direct));
+        let succeeded = make_layout_another(&mut director).and_then(|()| director.run());
+        let succeeded = succeeded.and_then(|()| director.await_reachable());
+        over.store(true, Ordering::Relaxed);
+        let connected = connecting.join().map_err(|_| anyhow!("the connecting thread panicked"));
+        succeeded.and(connected?)
+    });
+    let connected = connected.with_context(|| director.log())?;
+    ensure!(connected > 5, "only {connected} connections were made meanwhile");
+    for session in sessions {
+        session.finish()?.ensure_whole().with_context(|| director.log())?;
+    }
+    let status = director.status()?;
+    ensure!(status["interfaces"][0]["replaced"] == true, "attached anew: {status}");
+    ensure!(layouts(&director)?.len() == 1, "{:?}", layouts(&director)?);
+
+    // Nor does the end leave anything of the other one.
+    make_layout_another(&mut director)?;
+    director.cli_ok(&[
+        "stop".as_ref(),
+        "--detach".as_ref(),
+        "--pins".as_ref(),
+        director.pins().as_os_str(),
+    ])?;
+    ensure!(!director.pins().exists(), "{:?}", layouts(&director)?);
+    ensure!(
+        !lab.host("director").run(&["ip", "link", "show", "eth0"])?.contains("xdp"),
+        "it is still attached"
+    );
+    Ok(())
+}
+
+/// Ends the daemon, and makes its pins look like those of another release: a successor reads nothing of what they hold.
+fn make_layout_another(director: &mut Daemon) -> Result<()> {
+    ensure!(director.terminate()?.success(), "{}", director.log());
+    let layouts = layouts(director)?;
+    ensure!(layouts.len() == 1, "{layouts:?}");
+    Ok(fs::rename(&layouts[0], director.pins().join("v4294967295"))?)
+}
+
+/// The directories of pins.
+fn layouts(director: &Daemon) -> Result<Vec<PathBuf>> {
+    fs::read_dir(director.pins())?.map(|entry| Ok(entry?.path())).collect()
 }
 
 #[test]
