@@ -153,6 +153,7 @@ mod tests {
             hears_us: true,
             held: false,
             same_config: Some(false),
+            clock_ahead_seconds: Some(-0.25),
             links: vec![heard(true), heard(false)],
         };
         let link = |name: &str| LinkReport {

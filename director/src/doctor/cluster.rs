@@ -2,8 +2,10 @@
 
 use super::Finding;
 use super::facts::Facts;
-use crate::heartbeat::report::Cluster;
+use crate::heartbeat::report::{Cluster, PeerReport};
 
+/// From which difference of the clocks on, in seconds, entries of two logs cannot be brought into an order.
+const MUCH_AHEAD: f64 = 1.0;
 /// From which loss on a link is worth a warning.
 const MUCH_LOSS: f64 = 0.05;
 
@@ -71,46 +73,7 @@ fn cluster(cluster: &Cluster) -> Vec<Finding> {
             Finding::error("peer", "", message).help("director status on each of them; start it there"),
         );
     }
-    for peer in &cluster.peers {
-        let name = &peer.name;
-        if !peer.alive && !alone {
-            found.push(
-                Finding::warning("peer", name, "it is not heard")
-                    .help(format!("director status on {name}; start it there")),
-            );
-        }
-        if peer.same_config == Some(false) {
-            found.push(
-                Finding::error(
-                    "peer",
-                    name,
-                    "its configuration is another one: VIPs and services may differ after a takeover",
-                )
-                .help("copy the file, and run `director reload` on both"),
-            );
-        }
-        if peer.alive && !peer.hears_us {
-            found.push(
-                Finding::error(
-                    "peer",
-                    name,
-                    "it is heard, but does not hear this director: both may hold the VIPs",
-                )
-                .help("look for a firewall on it: its heartbeat port must be open for this machine"),
-            );
-        }
-        for (link, own) in peer.links.iter().zip(&cluster.links).filter(|_| peer.alive) {
-            if !link.heard {
-                let message = format!("it is not heard by the link {}", own.name);
-                found.push(
-                    Finding::warning("link", name, message).help("director status shows each link's state"),
-                );
-            } else if link.loss >= MUCH_LOSS {
-                let message = format!("{:.0} % of its messages by {} are lost", link.loss * 100.0, own.name);
-                found.push(Finding::warning("link", name, message));
-            }
-        }
-    }
+    found.extend(cluster.peers.iter().flat_map(|one| peer(one, cluster, alone)));
     for link in &cluster.links {
         match (&link.last_error, link.open) {
             (None, true) => {}
@@ -123,6 +86,58 @@ fn cluster(cluster: &Cluster) -> Vec<Finding> {
     }
     if found.is_empty() {
         found.push(Finding::ok("peer", "", "the other directors are alive, and have the same configuration"));
+    }
+    found
+}
+
+/// `alone`: none of the others is alive.
+fn peer(peer: &PeerReport, cluster: &Cluster, alone: bool) -> Vec<Finding> {
+    let mut found = Vec::new();
+    let name = &peer.name;
+    if !peer.alive && !alone {
+        found.push(
+            Finding::warning("peer", name, "it is not heard")
+                .help(format!("director status on {name}; start it there")),
+        );
+    }
+    if peer.same_config == Some(false) {
+        found.push(
+            Finding::error(
+                "peer",
+                name,
+                "its configuration is another one: VIPs and services may differ after a takeover",
+            )
+            .help("copy the file, and run `director reload` on both"),
+        );
+    }
+    if let Some(ahead) = peer.clock_ahead_seconds.filter(|ahead| ahead.abs() >= MUCH_AHEAD) {
+        let way = if ahead > 0.0 { "ahead of" } else { "behind" };
+        let message =
+            format!("its clock is {:.1} s {way} this director's: their logs cannot be compared", ahead.abs());
+        found.push(
+            Finding::warning("clock", name, message).help("timedatectl set-ntp true, or run chrony, on both"),
+        );
+    }
+    if peer.alive && !peer.hears_us {
+        found.push(
+            Finding::error(
+                "peer",
+                name,
+                "it is heard, but does not hear this director: both may hold the VIPs",
+            )
+            .help("look for a firewall on it: its heartbeat port must be open for this machine"),
+        );
+    }
+    for (link, own) in peer.links.iter().zip(&cluster.links).filter(|_| peer.alive) {
+        if !link.heard {
+            let message = format!("it is not heard by the link {}", own.name);
+            found.push(
+                Finding::warning("link", name, message).help("director status shows each link's state"),
+            );
+        } else if link.loss >= MUCH_LOSS {
+            let message = format!("{:.0} % of its messages by {} are lost", link.loss * 100.0, own.name);
+            found.push(Finding::warning("link", name, message));
+        }
     }
     found
 }

@@ -7,7 +7,7 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::mpsc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use hdrhistogram::Histogram;
 use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
@@ -140,6 +140,11 @@ struct Thread {
 pub fn now() -> Moment {
     let time = clock_gettime(ClockId::Boottime);
     Moment::from_start(Duration::new(time.tv_sec.unsigned_abs(), u32::try_from(time.tv_nsec).unwrap_or(0)))
+}
+
+/// The wall clock, since 1970.
+fn wall_clock() -> Duration {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
 }
 
 impl Driver {
@@ -282,6 +287,9 @@ impl Thread {
     }
 
     fn send(&mut self, mut message: Message) {
+        if let Body::Beat(beat) = &mut message.body {
+            beat.clock = wall_clock();
+        }
         let beats = matches!(message.body, Body::Beat(_));
         for (link, kind) in self.setup.me.links.iter().enumerate() {
             // There the newest message takes the place of one that waits: a beat must not give way to anything else.
@@ -404,8 +412,8 @@ impl Thread {
         if now >= self.next_report {
             self.next_report = now + REPORT_EVERY;
             let links: Vec<_> = (0..self.links.count()).map(|link| self.links.status(link)).collect();
-            let mut report =
-                Cluster::new(&self.machine, &links, self.setup.witnesses, self.setup.config, now);
+            let (witnesses, config) = (self.setup.witnesses, self.setup.config);
+            let mut report = Cluster::new(&self.machine, &links, witnesses, config, (now, wall_clock()));
             report.late = Lateness::new(&self.late);
             self.outlets.report.send_replace(Arc::new(report));
         }

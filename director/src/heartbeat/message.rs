@@ -51,6 +51,9 @@ pub struct Beat {
     /// After how long a silence it counts as dead; on the wire in microseconds. Directors whose configurations differ for a while
     /// judge each by the longer time.
     pub dead_after: Duration,
+    /// Its wall clock when it sent this, since 1970; on the wire in microseconds. Nothing is decided by it: clocks that differ are a
+    /// thing for people to mend.
+    pub clock: Duration,
     /// It is about to end: nothing more will come.
     pub leaving: bool,
     /// An operator has it stay standby.

@@ -119,6 +119,8 @@ pub struct PeerReport {
     pub held: bool,
     /// Whether it has the same configuration; none where that is not known.
     pub same_config: Option<bool>,
+    /// How many seconds its wall clock is ahead of this director's, less what its message was under way; none where it is not alive.
+    pub clock_ahead_seconds: Option<f64>,
     /// How it is heard by each link, in the links' order.
     pub links: Vec<PeerLinkReport>,
 }
@@ -160,8 +162,15 @@ pub struct LinkReport {
 }
 
 impl Cluster {
-    /// What `machine` knows.
-    pub fn new(machine: &Machine, links: &[LinkStatus], witnesses: u8, config: u64, now: Moment) -> Cluster {
+    /// What `machine` knows. `at`: now, and what the wall clock says now, since 1970.
+    pub fn new(
+        machine: &Machine,
+        links: &[LinkStatus],
+        witnesses: u8,
+        config: u64,
+        at: (Moment, Duration),
+    ) -> Cluster {
+        let now = at.0;
         let node = machine.node();
         let counters = machine.sessions().counted();
         Cluster {
@@ -170,7 +179,7 @@ impl Cluster {
             held: node.held,
             witnesses: (node.witnesses().unwrap_or(0), witnesses),
             groups: (0..node.groups.len()).map(|i| group(node, i, now)).collect(),
-            peers: node.others.iter().map(|other| peer(machine, other, links.len(), config, now)).collect(),
+            peers: node.others.iter().map(|other| peer(machine, other, links.len(), config, at)).collect(),
             links: links.iter().map(link).collect(),
             refused: counters.total.iter().map(|(reason, count)| (reason.to_owned(), count)).collect(),
             late: Lateness::default(),
@@ -236,7 +245,13 @@ fn contender(other: &Other, group: &Group) -> Option<ContenderReport> {
     })
 }
 
-fn peer(machine: &Machine, other: &Other, links: usize, config: u64, now: Moment) -> PeerReport {
+fn peer(
+    machine: &Machine,
+    other: &Other,
+    links: usize,
+    config: u64,
+    (now, clock): (Moment, Duration),
+) -> PeerReport {
     let dead_after = machine.node().settings.dead_after;
     let alive = other.is_alive(now, dead_after);
     let changed = if alive { Some(other.since) } else { other.heard.map(|heard| heard + dead_after) };
@@ -248,6 +263,11 @@ fn peer(machine: &Machine, other: &Other, links: usize, config: u64, now: Moment
         hears_us: alive && machine.sessions().hears_me(other.peer.key, now),
         held: other.beat.held,
         same_config: alive.then_some(other.beat.config == config),
+        clock_ahead_seconds: other.heard.filter(|_| alive).map(|heard| {
+            // What this clock said when that message came.
+            let then = clock.as_secs_f64() - now.since(heard).as_secs_f64();
+            ((other.beat.clock.as_secs_f64() - then) * 1e3).round() / 1e3
+        }),
         links: (0..links).map(|link| peer_link(machine, other.peer.key, link, now)).collect(),
     }
 }

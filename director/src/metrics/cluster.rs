@@ -57,6 +57,11 @@ const SAME_CONFIG: Metric = gauge(
     PEER,
     "1 if the other one has the same configuration, 0 if not. While it is not heard, it is not there.",
 );
+const CLOCK_AHEAD: Metric = gauge(
+    "director_peer_clock_ahead_seconds",
+    PEER,
+    "How far the other one's wall clock is ahead of this director's, less what its message was under way. While it is not heard, it is not there.",
+);
 const HEARD: Metric =
     gauge("director_heartbeat_link_heard", PEER_LINK, "1 if the other one is heard by this link.");
 const RECEIVED: Metric = counter("director_heartbeat_received_total", PEER_LINK, "Messages that came.");
@@ -110,6 +115,7 @@ pub(super) const ALL: &[&Metric] = &[
     &HEARS_US,
     &PEER_HELD,
     &SAME_CONFIG,
+    &CLOCK_AHEAD,
     &HEARD,
     &RECEIVED,
     &LOST,
@@ -180,6 +186,8 @@ fn write_peers(page: &mut Page, peers: &[PeerReport]) {
     each(&HEARS_US, |peer| Some(peer.hears_us));
     each(&PEER_HELD, |peer| Some(peer.held));
     each(&SAME_CONFIG, |peer| peer.same_config);
+    let ahead = peers.iter().filter_map(|peer| Some(([&*peer.name], peer.clock_ahead_seconds?)));
+    page.write(&CLOCK_AHEAD, ahead);
 }
 
 fn write_peer_links(page: &mut Page, cluster: &Cluster) {

@@ -202,6 +202,7 @@ fn pair() -> PairStatus {
         hears_us: true,
         held: false,
         same_config: Some(false),
+        clock_ahead_seconds: Some(-0.25),
         links: vec![way.clone(), way],
     };
     let means = MeansStatus {

@@ -65,6 +65,7 @@ fn samples_have_their_labels_and_base_units() {
         ("director_group_role{group=\"default\",role=\"standby\"}", 0.0),
         ("director_group_last_takeover_duration_seconds{group=\"default\"}", 0.007),
         ("director_peer_config_equal{peer=\"lb2\"}", 0.0),
+        ("director_peer_clock_ahead_seconds{peer=\"lb2\"}", -0.25),
         ("director_heartbeat_delay_seconds{peer=\"lb2\",link=\"serial /dev/ttyS0\"}", 0.000_25),
         ("director_heartbeat_lateness_seconds{percentile=\"99.9\"}", 0.000_15),
     ] {

@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
@@ -28,11 +28,11 @@ fn doctor(host: &Host, file: &Path, arguments: &[&Path]) -> Result<Said> {
 }
 
 impl Said {
-    /// What is worse than a note, but for the clock: nobody can set that here.
+    /// What is worse than a note, but for this machine's clock: nobody can set that here.
     fn bad(&self) -> Vec<&serde_json::Value> {
         let bad = |finding: &&serde_json::Value| {
             ["warning", "error"].contains(&finding["severity"].as_str().unwrap_or("error"))
-                && finding["topic"] != "clock"
+                && (&finding["topic"], &finding["at"]) != (&"clock".into(), &"".into())
         };
         self.findings.iter().filter(bad).collect()
     }
@@ -247,5 +247,45 @@ fn each_fault_of_a_pair_is_found_and_named() -> Result<()> {
         "",
         "no other director is alive (lb2)",
         "director status",
+    ]])?;
+
+    drop(directors.pop());
+    directors.push(lab.director_n_from(&in_an_hour(&lab)?, 2, &config)?);
+    clocks_differ(&directors, see)
+}
+
+/// The second one's clock is an hour ahead.
+fn clocks_differ(directors: &[Daemon], see: impl Fn(&Daemon, &str) -> Result<Said>) -> Result<()> {
+    directors.iter().try_for_each(Daemon::await_reachable)?;
+    wait::until("the directors to hear each other", Duration::from_secs(5), || {
+        let mut all = directors.iter().map(Daemon::status).collect::<Result<Vec<_>>>()?.into_iter();
+        Ok(all.all(|status| status["pair"]["cluster"]["peers"][0]["hears_us"] == true).then_some(()))
+    })?;
+    see(&directors[0], "lb1")?.ensure_bad(&[[
+        "warning",
+        "clock",
+        "lb2",
+        "its clock is 3600.0 s ahead of",
+        "timedatectl",
+    ]])?;
+    see(&directors[1], "lb2")?.ensure_bad(&[[
+        "warning",
+        "clock",
+        "lb1",
+        "its clock is 3600.0 s behind",
+        "timedatectl",
     ]])
+}
+
+/// A director whose wall clock, and no other one, is an hour ahead.
+fn in_an_hour(lab: &Lab) -> Result<PathBuf> {
+    let path = lab.directory().join("director-in-an-hour");
+    let script = format!(
+        "#!/bin/sh\nLD_PRELOAD=/usr/lib/x86_64-linux-gnu/faketime/libfaketime.so.1 FAKETIME=+3600s \\\n\
+         FAKETIME_DONT_FAKE_MONOTONIC=1 exec '{}' \"$@\"\n",
+        director_binary()?.display()
+    );
+    fs::write(&path, script)?;
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o755))?;
+    Ok(path)
 }

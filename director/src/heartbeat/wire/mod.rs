@@ -23,6 +23,7 @@
 //! |---|---|
 //! | 8 | Hash of the configuration |
 //! | 4 | Microseconds of silence after which the sender counts as dead |
+//! | 8 | The sender's wall clock: microseconds since 1970 |
 //! | 1 | Number of acknowledgements, at most 16; then each: 4 director, 8 incarnation, 8 sequence |
 //! | 1 | Number of echoes, at most 16; then each: 4 director, 8 sequence, 4 microseconds that it waited |
 //! | 1 | Number of groups, at most 64; then each as follows |
@@ -69,7 +70,7 @@ use super::message::{
 pub const LONGEST: usize = HEADER
     + LONGEST_NAME
     + NUMBERS
-    + 12
+    + 20
     + 3
     + MOST_DIRECTORS * (ACK + ECHO)
     + MOST_GROUPS * (GROUP + VOTE + HEIR)
@@ -246,6 +247,7 @@ fn read_message(signed: &[u8]) -> Result<Message, Bad> {
 fn write_beat(out: &mut Vec<u8>, beat: &Beat) {
     out.extend(beat.config.to_be_bytes());
     out.extend(u32::try_from(beat.dead_after.as_micros()).unwrap_or(u32::MAX).to_be_bytes());
+    out.extend(u64::try_from(beat.clock.as_micros()).unwrap_or(u64::MAX).to_be_bytes());
     list(out, &beat.acks, MOST_DIRECTORS, |out, ack| {
         out.extend(ack.node.0.to_be_bytes());
         out.extend(ack.incarnation.to_be_bytes());
@@ -264,6 +266,7 @@ fn read_beat(input: &mut Input, flags: u8) -> Result<Beat, Bad> {
     Ok(Beat {
         config: input.u64()?,
         dead_after: Duration::from_micros(input.u32()?.into()),
+        clock: Duration::from_micros(input.u64()?),
         leaving: flags & LEAVING != 0,
         held: flags & HELD != 0,
         acks: input.list(MOST_DIRECTORS, ACK, |input| {
