@@ -8,6 +8,7 @@ use std::path::PathBuf;
 
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
+use spdx::{Expression, LicenseId, Licensee, ParseMode};
 
 use crate::project;
 
@@ -36,6 +37,7 @@ pub struct Package {
     name: String,
     version: String,
     licence: String,
+    authors: Vec<String>,
     repository: String,
     directory: PathBuf,
 }
@@ -80,6 +82,7 @@ fn linked(metadata: &Value) -> Result<Vec<Package>> {
             name: text(&package["name"]),
             version: text(&package["version"]),
             licence: text(&package["license"]),
+            authors: list(&package["authors"]).iter().map(text).collect(),
             repository: text(&package["repository"]),
             directory: PathBuf::from(text(&package["manifest_path"])).parent().unwrap_or("/".as_ref()).into(),
         })
@@ -129,7 +132,11 @@ fn list(packages: &[Package]) -> String {
 pub fn texts(packages: &[Package]) -> String {
     let mut texts: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
     for package in packages {
-        for text in licence_files(package) {
+        let mut own = licence_files(package);
+        if own.is_empty() {
+            own = standard_texts(package);
+        }
+        for text in own {
             let who = format!("{} {} ({})", package.name, package.version, package.licence);
             texts.entry(text).or_default().insert(who);
         }
@@ -155,46 +162,26 @@ fn licence_files(package: &Package) -> Vec<String> {
     paths.filter_map(|path| fs::read_to_string(path).ok()).collect()
 }
 
-/// Whether an SPDX expression can be fulfilled with permitted licences alone. `/` is how old packages write OR.
+/// The text of each of a package's licences as SPDX has it, for packages that bring none.
+fn standard_texts(package: &Package) -> Vec<String> {
+    let Ok(expression) = Expression::parse_mode(&package.licence, ParseMode::LAX) else { return Vec::new() };
+    let licences = expression.requirements().filter_map(|one| one.req.license.id());
+    let head = |id: LicenseId| {
+        format!(
+            "{} comes without this text; it is SPDX's, of {}. Its authors: {}.",
+            package.name,
+            id.name,
+            package.authors.join(", ")
+        )
+    };
+    licences.map(|id| format!("{}\n\n{}", head(id), id.text())).collect()
+}
+
+/// Whether an SPDX expression can be fulfilled with permitted licences alone. Old packages write `/` for OR.
 fn permits(expression: &str) -> bool {
-    let spaced = expression.replace('(', " ( ").replace(')', " ) ").replace('/', " OR ");
-    let words: Vec<&str> = spaced.split_whitespace().collect();
-    let mut rest = words.as_slice();
-    any(&mut rest).is_some_and(|permitted| permitted && rest.is_empty())
-}
-
-fn any(words: &mut &[&str]) -> Option<bool> {
-    let mut permitted = all(words)?;
-    while words.first() == Some(&"OR") {
-        *words = &words[1..];
-        permitted |= all(words)?;
-    }
-    Some(permitted)
-}
-
-fn all(words: &mut &[&str]) -> Option<bool> {
-    let mut permitted = one(words)?;
-    while words.first() == Some(&"AND") {
-        *words = &words[1..];
-        permitted &= one(words)?;
-    }
-    Some(permitted)
-}
-
-fn one(words: &mut &[&str]) -> Option<bool> {
-    let (first, rest) = words.split_first()?;
-    *words = rest;
-    if *first == "(" {
-        let permitted = any(words)?;
-        *words = words.strip_prefix(&[")"])?;
-        return Some(permitted);
-    }
-    let mut name = (*first).to_owned();
-    if let ["WITH", exception, rest @ ..] = words {
-        name = format!("{name} WITH {exception}");
-        *words = rest;
-    }
-    Some(PERMITTED.contains(&name.as_str()))
+    let permitted: Vec<Licensee> = PERMITTED.iter().filter_map(|name| Licensee::parse(name).ok()).collect();
+    Expression::parse_mode(expression, ParseMode::LAX)
+        .is_ok_and(|expression| expression.evaluate(|asked| permitted.iter().any(|one| one.satisfies(asked))))
 }
 
 #[cfg(test)]
@@ -223,6 +210,27 @@ mod tests {
         ] {
             assert!(!permits(bad), "{bad}");
         }
+    }
+
+    #[test]
+    fn every_package_has_the_texts_of_its_licences() {
+        assert!(PERMITTED.iter().all(|name| Licensee::parse(name).is_ok()));
+        let package = Package {
+            name: "bare".to_owned(),
+            version: "1.0.0".to_owned(),
+            licence: "MIT/Apache-2.0 WITH LLVM-exception".to_owned(),
+            authors: vec!["Somebody".to_owned()],
+            repository: String::new(),
+            directory: PathBuf::from("/nowhere"),
+        };
+        let texts = texts(&[package]);
+        assert!(texts.contains("Somebody") && texts.contains("Permission is hereby granted"), "{texts}");
+        assert!(texts.contains("Apache License"), "{texts}");
+        let bare = packages()
+            .unwrap()
+            .into_iter()
+            .filter(|package| super::texts(std::slice::from_ref(package)).is_empty());
+        assert_eq!(bare.collect::<Vec<_>>(), []);
     }
 
     #[test]

@@ -251,6 +251,7 @@ mod tests {
             "director run --log-format json --log-all",
             "director schema",
             "director run --commands-keep CAP_SETUID,setgid",
+            "director run --commands-keep all --log info --commands-keep CAP_KILL",
             "director completions zsh",
         ] {
             Cli::try_parse_from(line.split(' ')).unwrap_or_else(|error| panic!("{line}: {error}"));

@@ -16,13 +16,17 @@ use crate::{daemon, logging};
 /// The data plane goes on after the daemon's end or crash; the next start takes it over with all its flows. SIGHUP reloads
 /// the configuration. Of its capabilities it keeps those that it uses; commands that it runs get no others.
 #[derive(Debug, Args)]
-#[command(after_long_help = "Examples:
+// The service's command line has options of its own before those in /etc/default/director: the last one counts.
+#[command(
+    args_override_self = true,
+    after_long_help = "Examples:
   director run
   director run --config ./director.yaml --log debug
   director run --node lb1
   director run --log-format json
   director run --commands-keep CAP_SETUID,CAP_SETGID    # a check runs `su`
-  RUST_LOG=director::neighbours=debug director run")]
+  RUST_LOG=director::neighbours=debug director run"
+)]
 pub(super) struct Run {
     /// The configuration's file.
     #[arg(long, value_name = "FILE", default_value = CONFIG)]

@@ -157,6 +157,14 @@ fn a_package_is_installed_upgraded_under_load_removed_and_purged() -> Result<()>
     let again = machine.dpkg(&["--install", &second])?;
     let said = machine.finish(again, |asked| anyhow::bail!("{asked}"))?;
     ensure!(said.contains("NOT restarted") && service.is_running(), "{said}");
+    // Nor does one in a file that the service's options name.
+    machine.run(&["mv", "/etc/director/director.yaml", "/etc/director/other.yaml"])?;
+    configure(&machine)?;
+    let options = "DIRECTOR_OPTIONS=\"--log debug --config /etc/director/other.yaml\"\n";
+    machine.write("/etc/default/director", options)?;
+    let again = machine.dpkg(&["--install", &second])?;
+    let said = machine.finish(again, |asked| anyhow::bail!("{asked}"))?;
+    ensure!(said.contains("other.yaml") && said.contains("NOT restarted"), "{said}");
 
     let said = machine.finish(machine.dpkg(&["--remove", "director"])?, |asked| {
         ensure!(asked.ends_with("stop director.service"), "{asked}");
