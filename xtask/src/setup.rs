@@ -44,7 +44,7 @@ const LAB_TOOLS: [Tool; 11] = [
 
 /// Real servers that checks and the takeover by DNS are tested against, what disturbs them, what checks scripts, and what people look at a director
 /// with.
-const SERVERS: [Tool; 16] = [
+const SERVERS: [Tool; 17] = [
     ("exim4", "exim4-daemon-light"),
     ("../lib/dovecot/imap", "dovecot-imapd"),
     ("../lib/dovecot/pop3", "dovecot-pop3d"),
@@ -62,6 +62,8 @@ const SERVERS: [Tool; 16] = [
     // What the dashboard and `director top` are tested in.
     ("chromium-headless-shell", "chromium-headless-shell"),
     ("tmux", "tmux"),
+    // It makes the new machine that the package is installed on.
+    ("mmdebstrap", "mmdebstrap"),
     // It has one director's clock be wrong.
     ("faketime", "faketime"),
 ];

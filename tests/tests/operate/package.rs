@@ -1,26 +1,38 @@
 //! The Debian package and its service: what it may do and still does all, what it tells systemd, and how it comes and goes.
 
 mod machine;
-mod notices;
-mod unit;
 
 use std::fs;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use rustix::process::Signal;
+use rustix::thread::CapabilitySet;
 use tests::clients::{Curl, Load};
-use tests::lab::{Config, DIRECT_VIPS, Lab, NAT_VIPS, Process, Service};
+use tests::lab::{Config, DIRECT_VIPS, Lab, NAT_VIPS, Service};
 use tests::wait;
 
 use machine::Machine;
-use notices::Notices;
-use unit::Unit;
 
 const PATIENCE: Duration = Duration::from_secs(20);
 const VIPS: [&str; 2] = [DIRECT_VIPS[0], NAT_VIPS[0]];
 /// Where the external check leaves what it may do.
 const SEEN: &str = "/run/seen";
+
+/// What the package has besides the program and the service.
+const CONTENTS: [&str; 12] = [
+    "/usr/share/man/man8/director-run.8.gz",
+    "/usr/share/doc/director/THIRD-PARTY.md",
+    "/usr/share/bash-completion/completions/director",
+    "/usr/share/zsh/vendor-completions/_director",
+    "/usr/share/fish/vendor_completions.d/director.fish",
+    "/usr/share/director/director.schema.json",
+    "/usr/share/director/prometheus/director.alerts.yml",
+    "/usr/share/director/grafana/director.json",
+    "/usr/share/director/real-server/director-real-server",
+    "/etc/director/director.yaml",
+    "/etc/default/director",
+    "/usr/sbin/director",
+];
 
 /// By both ways of forwarding; with a check that is a command, and a port that not everybody may have.
 fn config() -> String {
@@ -33,6 +45,14 @@ fn config() -> String {
     let config = Config::new().service(with_reals(direct)).service(with_reals(nat));
     config.line("http: { listen: \"127.0.0.1:94\" }").yaml()
 }
+
+/// It is the only one of its cluster that runs, so that it has a heartbeat.
+const HEARTBEAT: &str = "heartbeat:
+  key_file: /etc/director/heartbeat.key
+  directors:
+    - { name: lb1, links: [{ udp: 192.0.2.11 }] }
+    - { name: lb2, links: [{ udp: 192.0.2.12 }] }
+";
 
 /// Writes the configuration and its check.
 fn configure(machine: &Machine) -> Result<()> {
@@ -55,51 +75,108 @@ fn capabilities(status: &str, line: &str) -> Result<u64> {
     Ok(u64::from_str_radix(found.with_context(|| format!("no {line} in {status}"))?.trim(), 16)?)
 }
 
+/// Begins to use the package as the guide says.
+fn install(machine: &Machine) -> Result<()> {
+    let said = machine.dpkg(&["--install", &machine.package("1.0")?])?;
+    ensure!(said.contains("systemctl enable --now director"), "{said}");
+    let (good, said) = machine.try_run(&["director", "check"])?;
+    ensure!(!good && said.contains("the configuration is empty"), "{said}");
+    // Started too early, it says so once.
+    let (good, _) = machine.try_run(&["systemctl", "enable", "--now", "director"])?;
+    ensure!(!good && machine.property("ExecMainStatus")? == "2", "{}", machine.log());
+    ensure!(machine.property("NRestarts")? == "0" && machine.log().contains("the configuration is empty"));
+    configure(machine)
+}
+
 #[test]
 fn the_service_does_all_it_should_with_the_rights_that_its_unit_gives_it() -> Result<()> {
     let lab = Lab::builder().without_vips().build()?;
     let _nginx = lab.nginx_everywhere()?;
     let machine = Machine::start(&lab)?;
-    machine.run(&["dpkg-deb", "--extract", &machine.package("1.0")?, "/"])?;
-    configure(&machine)?;
-    let notices = Notices::listen(&machine, "/run/notify")?;
-    let mut service =
-        machine.start_service(&[("NOTIFY_SOCKET", "/run/notify"), ("WATCHDOG_USEC", "600000")])?;
-    notices.await_one("READY=1").with_context(|| machine.read("/run/log"))?;
+    install(&machine)?;
+    machine.write("/etc/director/heartbeat.key", &format!("1 {}\n", "0123456789abcdef".repeat(4)))?;
+    machine.run(&["chmod", "600", "/etc/director/heartbeat.key"])?;
+    machine.write("/etc/director/director.yaml", &(config() + HEARTBEAT))?;
+    machine.write("/etc/default/director", "DIRECTOR_OPTIONS=\"--node lb1\"\n")?;
+    machine.run(&["systemctl", "start", "director"])?;
     machine.await_service()?;
-    serves(&lab, "with the unit's rights")?;
-    let unit = Unit::read(&machine.read("/usr/lib/systemd/system/director.service"));
-    let allowed = unit.capabilities()?.bits();
-    for thread in fs::read_dir(format!("/proc/{}/task", service.pid()))? {
+    // It listens first.
+    wait::until("the VIPs", PATIENCE, || Ok(serves(&lab, "with the unit's rights").ok()))?;
+    confined(&machine)?;
+
+    // A configuration that is wrong fails a reload, and nothing else.
+    machine.run(&["systemctl", "reload", "director"])?;
+    machine.write("/etc/director/director.yaml", "interfaces: []\n")?;
+    ensure!(!machine.try_run(&["systemctl", "reload", "director"])?.0, "a wrong configuration was taken");
+    machine.write("/etc/director/director.yaml", &(config() + HEARTBEAT))?;
+    ensure!(machine.property("ActiveState")? == "active" && machine.property("NRestarts")? == "0");
+    watched(&machine, &lab)?;
+
+    machine.run(&["systemctl", "stop", "director"])?;
+    ensure!(machine.property("Result")? == "success", "{}", machine.log());
+    serves(&lab, "without the daemon")
+}
+
+/// What it has of rights, as systemd gave them; and what it tells systemd.
+fn confined(machine: &Machine) -> Result<()> {
+    let given = machine.property("CapabilityBoundingSet")?.to_uppercase();
+    let given = given.split_whitespace().try_fold(CapabilitySet::empty(), |all, word| {
+        let one = word.strip_prefix("CAP_").and_then(CapabilitySet::from_name);
+        Some(all | one?)
+    });
+    let given = given.context("systemd names capabilities that are none")?.bits();
+    ensure!(given.count_ones() == 5, "{given:x}");
+    let process = format!("/proc/{}", machine.property("MainPID")?);
+    for thread in fs::read_dir(machine.path(&format!("{process}/task")))? {
         let status = fs::read_to_string(thread?.path().join("status"))?;
         for (line, expected) in
-            [("CapPrm", allowed), ("CapEff", allowed), ("CapBnd", allowed), ("CapInh", 0), ("CapAmb", 0)]
+            [("CapPrm", given), ("CapEff", given), ("CapBnd", given), ("CapInh", 0), ("CapAmb", 0)]
         {
             ensure!(capabilities(&status, line)? == expected, "{line} is not {expected:x}: {status}");
         }
+        // No new privileges, and a filter of system calls.
+        ensure!(status.contains("NoNewPrivs:\t1\n") && status.contains("Seccomp:\t2\n"), "{status}");
     }
-    ensure!(capabilities(&machine.read(SEEN), "CapEff")? == allowed, "a check has other rights");
+    ensure!(capabilities(&machine.read(SEEN), "CapEff")? == given, "a check has other rights");
+    let limits = machine.read(&format!("{process}/limits"));
+    let raised = |name: &str, to: &str| {
+        limits
+            .lines()
+            .any(|line| line.strip_prefix(name).is_some_and(|rest| rest.trim_start().starts_with(to)))
+    };
+    // Not every machine that runs tests may raise limits.
+    if rustix::thread::capabilities(None)?.permitted.contains(CapabilitySet::SYS_RESOURCE) {
+        ensure!(
+            raised("Max locked memory", "unlimited") && raised("Max realtime priority", "40"),
+            "{limits}"
+        );
+        ensure!(!machine.log().contains("the heartbeat cannot"), "{}", machine.log());
+    }
+    ensure!(raised("Max open files", "524288") || raised("Max open files", "20000"), "{limits}");
+    let told = "2 services, 6 of 6 real servers up";
+    wait::until("the service's state", PATIENCE, || {
+        Ok(machine.property("StatusText")?.starts_with(told).then_some(()))
+    })
+}
 
-    // The core waits for a configuration that does not come: then nobody may say that it is alive.
-    notices.await_one("STATUS=2 services, 6 of 6 real servers up")?;
-    notices.await_one("WATCHDOG=1")?;
+/// The core waits for a configuration that does not come: then systemd starts the daemon anew.
+fn watched(machine: &Machine, lab: &Lab) -> Result<()> {
+    machine.write("/run/systemd/system/director.service.d/watchdog.conf", "[Service]\nWatchdogSec=1\n")?;
+    machine.run(&["systemctl", "daemon-reload"])?;
+    machine.run(&["systemctl", "restart", "director"])?;
+    machine.await_service()?;
     machine.run(&["sh", "-c", "cd /etc/director && mv director.yaml kept && mkfifo director.yaml"])?;
-    service.signal(Signal::HUP)?;
-    notices.await_one("RELOADING=1")?;
-    let words = notices.within(Duration::from_millis(1500))?;
-    let late = words.iter().filter(|word| *word == "WATCHDOG=1").count();
-    ensure!(late <= 1, "it is said to be alive {late} times while the core waits: {words:?}");
-    machine.run(&["sh", "-c", "cat /etc/director/kept > /etc/director/director.yaml"])?;
-    notices.await_one("READY=1")?;
-    notices.await_one("WATCHDOG=1")?;
+    machine.run(&["systemctl", "kill", "--signal=HUP", "--kill-who=main", "director"])?;
+    wait::until("the watchdog", PATIENCE, || {
+        serves(lab, "while the daemon hangs")?;
+        Ok(machine.log().contains("Watchdog timeout").then_some(()))
+    })?;
     machine.run(&["sh", "-c", "cd /etc/director && mv kept director.yaml"])?;
-    machine.run(&unit.words("ExecReload"))?;
-    notices.await_one("RELOADING=1")?;
-
-    service.signal(Signal::TERM)?;
-    notices.await_one("STOPPING=1")?;
-    ensure!(service.wait(PATIENCE)?.success(), "{}", machine.read("/run/log"));
-    serves(&lab, "without the daemon")
+    wait::until("the next daemon", PATIENCE, || {
+        Ok((machine.property("ActiveState")? == "active").then_some(()))
+    })?;
+    ensure!(machine.property("NRestarts")? != "0", "{}", machine.log());
+    machine.await_service()
 }
 
 #[test]
@@ -125,67 +202,43 @@ fn a_package_is_installed_upgraded_under_load_removed_and_purged() -> Result<()>
     let lab = Lab::builder().without_vips().build()?;
     let _nginx = lab.nginx_everywhere()?;
     let machine = Machine::start(&lab)?;
-    let (first, second) = (machine.package("1.0")?, machine.package("1.1")?);
-    let said = machine.finish(machine.dpkg(&["--install", &first])?, |_| Ok(()))?;
-    ensure!(said.contains("systemctl enable --now director"), "{said}");
-    ensure!(machine.read("/run/systemctl") == "daemon-reload\n", "{}", machine.read("/run/systemctl"));
-    let (good, said) = machine.try_run(&["director", "check"])?;
-    ensure!(!good && said.contains("the configuration is empty"), "{said}");
-    for file in ["/usr/share/man/man8/director-run.8.gz", "/usr/share/doc/director/THIRD-PARTY.md"] {
+    install(&machine)?;
+    for file in CONTENTS {
         ensure!(machine.path(file).is_file(), "{file} is missing");
     }
-
-    configure(&machine)?;
-    let mut service = machine.start_service(&[])?;
+    machine.run(&["bash", "-n", "/usr/share/bash-completion/completions/director"])?;
+    machine.run(&["systemctl", "start", "director"])?;
     machine.await_service()?;
     let load = Load::new(&format!("http://{}/", VIPS[0]), Duration::from_secs(4)).connections(6).threads(1);
     let load = load.close().start(lab.client())?;
-    let before = service.pid();
-    machine.finish(machine.dpkg(&["--install", &second])?, |asked| {
-        ensure!(asked == "restart director.service", "{asked}");
-        end(&mut service)?;
-        service = machine.start_service(&[])?;
-        machine.await_service()
-    })?;
-    ensure!(service.pid() != before, "the daemon was not restarted");
+    let (before, second) = (machine.property("MainPID")?, machine.package("1.1")?);
+    machine.dpkg(&["--install", &second])?;
+    ensure!(machine.property("MainPID")? != before, "the daemon was not restarted");
+    machine.await_service()?;
     load.finish()?.ensure_clean()?;
     let status: serde_json::Value = serde_json::from_str(&machine.run(&["director", "status", "--json"])?)?;
     ensure!(status["interfaces"][0]["replaced"] == true, "the data plane was attached anew: {status}");
 
-    // A configuration that the new version refuses does not cost the daemon that runs.
+    // A configuration that the new version refuses does not cost the daemon that runs, nor does one in a file that the options name.
+    let upgraded = machine.property("MainPID")?;
     machine.write("/etc/director/director.yaml", "interfaces: []\n")?;
-    let again = machine.dpkg(&["--install", &second])?;
-    let said = machine.finish(again, |asked| anyhow::bail!("{asked}"))?;
-    ensure!(said.contains("NOT restarted") && service.is_running(), "{said}");
-    // Nor does one in a file that the service's options name.
+    let said = machine.dpkg(&["--install", &second])?;
+    ensure!(said.contains("NOT restarted"), "{said}");
     machine.run(&["mv", "/etc/director/director.yaml", "/etc/director/other.yaml"])?;
     configure(&machine)?;
     let options = "DIRECTOR_OPTIONS=\"--log debug --config /etc/director/other.yaml\"\n";
     machine.write("/etc/default/director", options)?;
-    let again = machine.dpkg(&["--install", &second])?;
-    let said = machine.finish(again, |asked| anyhow::bail!("{asked}"))?;
+    let said = machine.dpkg(&["--install", &second])?;
     ensure!(said.contains("other.yaml") && said.contains("NOT restarted"), "{said}");
+    ensure!(machine.property("MainPID")? == upgraded && machine.property("ActiveState")? == "active");
 
-    let said = machine.finish(machine.dpkg(&["--remove", "director"])?, |asked| {
-        ensure!(asked.ends_with("stop director.service"), "{asked}");
-        end(&mut service)
-    })?;
-    wait::until("the program to go", PATIENCE, || {
-        let link = lab.host("director").run(&["ip", "address", "show", "eth0"])?;
-        Ok((!link.contains("xdp") && !link.contains(VIPS[0])).then_some(()))
-    })
-    .context(said)?;
+    let said = machine.dpkg(&["--remove", "director"])?;
+    let link = lab.host("director").run(&["ip", "address", "show", "eth0"])?;
+    ensure!(!link.contains("xdp") && !link.contains(VIPS[0]), "{said}\n{link}");
     ensure!(machine.path("/etc/director/director.yaml").exists(), "a removal took the configuration");
-    machine.finish(machine.dpkg(&["--purge", "director"])?, |asked| anyhow::bail!("{asked}"))?;
+    machine.dpkg(&["--purge", "director"])?;
     for gone in ["/etc/director", "/run/director", "/sys/fs/bpf/director", "/usr/sbin/director"] {
         ensure!(!machine.path(gone).exists(), "{gone} is still there");
     }
-    Ok(())
-}
-
-/// Ends the service as systemd does.
-fn end(service: &mut Process) -> Result<()> {
-    service.signal(Signal::TERM)?;
-    ensure!(service.wait(PATIENCE)?.success(), "it ended badly");
     Ok(())
 }
