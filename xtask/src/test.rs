@@ -2,6 +2,7 @@
 
 use std::io::{BufRead, BufReader, Write};
 use std::process::{Command, Stdio};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
@@ -115,17 +116,27 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     if which == Which::Cluster {
         outcomes.push(Outcome::of("cluster", || cluster(&["--release"], &ALL_TRIALS)));
     }
-    for (stage, name, tests) in [
-        (Which::Bpf, "bpf", BPF),
-        (Which::Checks, "checks", CHECKS),
-        (Which::E2e, "end to end", E2E),
-        (Which::Vm, "vm", VM),
-    ] {
+    outcomes.extend(kernel_stages(wants(Which::Bpf), wants(Which::Vm)));
+    for (stage, name, tests) in [(Which::Checks, "checks", CHECKS), (Which::E2e, "end to end", E2E)] {
         if wants(stage) {
-            outcomes.push(Outcome::of(name, || rooted_tests(tests)));
+            outcomes.push(Outcome::of(name, || rooted_tests(tests, &mut std::io::stdout())));
         }
     }
     summarize(&outcomes)
+}
+
+/// Packets through the program on this kernel, and on others: each takes one CPU, minutes long, and waits for nobody, so both are run at the
+/// same time. What the second prints comes when the first is done.
+fn kernel_stages(bpf: bool, vm: bool) -> Vec<Outcome> {
+    let mut printed = Vec::new();
+    let outcomes = thread::scope(|scope| {
+        let vm = vm.then(|| scope.spawn(|| Outcome::of("vm", || rooted_tests(VM, &mut printed))));
+        let bpf = bpf.then(|| Outcome::of("bpf", || rooted_tests(BPF, &mut std::io::stdout())));
+        let vm = vm.map(|vm| vm.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)));
+        bpf.into_iter().chain(vm).collect()
+    });
+    let _ = std::io::stdout().write_all(&printed);
+    outcomes
 }
 
 fn unit_stages(may_install: bool) -> Vec<Outcome> {
@@ -142,7 +153,8 @@ fn unit_stages(may_install: bool) -> Vec<Outcome> {
         Outcome::of("house rules", || tidy::check_project().map(|()| Counts::default())),
         // What needs root is in files of its own, and has its own stages.
         Outcome::of("unit", || {
-            count(cargo().args(["test", "--no-fail-fast", "--workspace", "--lib", "--bins"]))
+            let arguments = ["test", "--no-fail-fast", "--workspace", "--lib", "--bins"];
+            count(cargo().args(arguments), &mut std::io::stdout())
         }),
         Outcome::of("cluster", || cluster(&[], &SOME_TRIALS)),
     ]
@@ -152,7 +164,8 @@ fn unit_stages(may_install: bool) -> Vec<Outcome> {
 fn cluster(build: &[&str], trials: &[(&str, &str)]) -> Result<Counts> {
     let mut command = cargo();
     command.envs(trials.iter().copied());
-    count(command.arg("test").args(build).args(["--no-fail-fast", "--workspace", "--test", "cluster"]))
+    command.arg("test").args(build).args(["--no-fail-fast", "--workspace", "--test", "cluster"]);
+    count(&mut command, &mut std::io::stdout())
 }
 
 /// A cargo that takes no warning about the BPF program either: the director's build script, which builds it, reads
@@ -163,7 +176,7 @@ fn cargo() -> Command {
     command
 }
 
-fn rooted_tests(tests: &Rooted) -> Result<Counts> {
+fn rooted_tests(tests: &Rooted, out: &mut dyn Write) -> Result<Counts> {
     let director = project::build_tested_director(cargo())?;
     let mut sum = Counts::default();
     for (_, name) in tests {
@@ -172,18 +185,17 @@ fn rooted_tests(tests: &Rooted) -> Result<Counts> {
         // Of the whole workspace: with a package alone, what it depends on would have other features, and be built anew.
         command.args(["test", "--no-fail-fast", "--workspace", "--test", name]);
         // One lab at a time: their loads would disturb each other.
-        let Counts { passed, failed } = count(command.args(["--", "--test-threads=1"]))?;
+        let Counts { passed, failed } = count(command.args(["--", "--test-threads=1"]), out)?;
         sum = Counts { passed: sum.passed + passed, failed: sum.failed + failed };
     }
     Ok(sum)
 }
 
-/// Runs `cargo test`, passes on what it prints, and counts.
-fn count(command: &mut Command) -> Result<Counts> {
+/// Runs `cargo test`, passes on what it prints to `out`, and counts.
+fn count(command: &mut Command, out: &mut dyn Write) -> Result<Counts> {
     let mut child =
         command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().context("cannot run cargo")?;
     let mut counts = Counts::default();
-    let mut out = std::io::stdout().lock();
     for line in BufReader::new(child.stdout.take().context("no pipe from cargo")?).lines() {
         let line = line?;
         counts.add(&line);
