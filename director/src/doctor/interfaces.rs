@@ -18,8 +18,10 @@ pub(super) fn examine(facts: &Facts) -> Vec<Finding> {
         }
     }
     for name in facts.held_vips().map(|vip| vip.interface.as_str()).collect::<BTreeSet<_>>() {
-        if facts.link(name).is_none() && !attached.contains(name) {
-            found.push(missing("vips", name, facts));
+        match facts.link(name).filter(|_| !attached.contains(name)) {
+            Some(link) => found.extend(idle(link)),
+            None if !attached.contains(name) => found.push(missing("vips", name, facts)),
+            None => {}
         }
     }
     found.extend(mtu(facts));
@@ -33,19 +35,20 @@ fn missing(section: &str, name: &str, facts: &Facts) -> Finding {
         .help(format!("correct `{section}` in {}; there is: {}", facts.file.display(), others.join(", ")))
 }
 
+/// Nothing comes in by it.
+fn idle(link: &Link) -> Option<Finding> {
+    let name = &link.name;
+    if !link.up {
+        let finding = Finding::error("interface", name, "it is switched off");
+        return Some(finding.help(format!("ip link set dev {name} up")));
+    }
+    let finding = || Finding::error("interface", name, "it has no carrier");
+    (!link.running).then(|| finding().help("look at the cable and the switch"))
+}
+
 fn attached_link(facts: &Facts, link: &Link) -> Vec<Finding> {
     let name = &link.name;
-    let mut found = Vec::new();
-    if !link.up {
-        found.push(
-            Finding::error("interface", name, "it is switched off")
-                .help(format!("ip link set dev {name} up")),
-        );
-    } else if !link.running {
-        found.push(
-            Finding::error("interface", name, "it has no carrier").help("look at the cable and the switch"),
-        );
-    }
+    let mut found: Vec<Finding> = idle(link).into_iter().collect();
     if link.mac.is_none() {
         found.push(
             Finding::error(

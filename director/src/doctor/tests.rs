@@ -185,6 +185,16 @@ fn an_interface_that_does_not_fit() {
                 "eth7",
                 "`vips` names it",
             ),
+            (
+                |f| {
+                    f.links.push(Link { name: "eth7".to_owned(), index: 7, up: true, ..Link::default() });
+                    f.config.vips[0].interface = "eth7".to_owned();
+                },
+                Error,
+                "interface",
+                "eth7",
+                "no carrier",
+            ),
         ],
     );
     // Tags that are taken off do no harm where there is no VLAN; an old kernel's silence is none.
