@@ -46,7 +46,7 @@ fn each_fault_between_directors_is_found_and_named() -> Result<()> {
     // Nobody is to be taken for dead by chance; and a hundred messages are to come soon.
     let cluster = lab.cluster()?.interval("20ms").dead_after("1s");
     let taken = lab.host("director3").within(|| Ok(UdpSocket::bind("10.255.0.13:694")?))?;
-    let mut directors = lab.director_all(&Config::new().cluster(cluster).service(web))?;
+    let mut directors = lab.director_all(Config::new().cluster(cluster).service(web))?;
     for (director, others) in directors.iter().zip([["lb2", "lb3"], ["lb1", "lb3"], ["lb1", "lb2"]]) {
         director.await_reachable()?;
         for name in others {

@@ -35,6 +35,12 @@ fn file(lab: &Lab, yaml: &str) -> Result<PathBuf> {
     Ok(path)
 }
 
+/// The same with an IPv6 VIP on another interface than `eth0`.
+fn on(yaml: &str, vip: &str, interface: &str) -> String {
+    let vip = format!("{vip}/128\", interface: ");
+    yaml.replace(&format!("{vip}eth0"), &format!("{vip}{interface}"))
+}
+
 fn web() -> Service {
     Service::tcp("web", DIRECT_VIPS[0], 80).real(WELL, 1)
 }
@@ -81,8 +87,8 @@ fn before_the_first_start(lab: &Lab) -> Result<u64> {
         .service(reals.set("fallback", &fallback("192.0.2.23")))
         .service(six.set("fallback", &fallback("2001:db8::99")))
         .service(shop.set("fallback", &fallback("203.0.113.99")));
-    let [lost, elsewhere] = ["eth0", "eth7"].map(|name| format!("{}/128\", interface: {name}", NAT_VIPS[1]));
-    let file = file(lab, &config.yaml().replace(&lost, &elsewhere))?;
+    let yaml = on(&on(&config.yaml(), NAT_VIPS[1], "eth7"), DIRECT_VIPS[1], "down1");
+    let file = file(lab, &yaml)?;
     let said = doctor(lab.host("director"), &file, &[Path::new("--pins"), &lab.pins()])?;
 
     let [client, real2] = ["client", "real2"].map(|name| lab.host(name).mac("eth0"));
@@ -92,6 +98,7 @@ fn before_the_first_start(lab: &Lab) -> Result<u64> {
         ["error", "interface", "down0", "switched off", "ip link set dev down0 up"],
         ["error", "interface", "tun0", "no carrier", "cable"],
         ["error", "interface", "tun0", "no Ethernet", "name another one in `interfaces`"],
+        ["error", "interface", "down1", "switched off", "ip link set dev down1 up"],
         ["error", "interface", "eth7", "no such interface; `vips` names it", "correct `vips`"],
         ["error", "routes", "203.0.113.99", "no route to this fallback of shop", "ip route get 203.0.113.99"],
         [
@@ -216,10 +223,7 @@ fn with_a_director(lab: &Lab) -> Result<()> {
     let host = lab.host("director");
     let config = |more: &str| {
         let yaml = Config::new().service(web()).yaml().replace("[eth0]", &format!("[eth0, bare0{more}]"));
-        yaml.replace(
-            &format!("{}/128\", interface: eth0", NAT_VIPS[1]),
-            &format!("{}/128\", interface: eth7", NAT_VIPS[1]),
-        )
+        on(&yaml, NAT_VIPS[1], "eth7")
     };
     // The switch's side has two queues to send by, more than there are here to receive: veth refuses.
     let director = lab.director_from(&director_binary()?, config(""))?;
