@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 
 use crate::api::types::Status;
-use crate::model::{Config, Vip};
+use crate::model::{Config, Fallback, Service, Vip};
 use crate::neighbours::interfaces::range;
 use crate::neighbours::wire::Mac;
 
@@ -113,6 +113,8 @@ pub struct Link {
     pub queues: Option<(u32, u32)>,
     /// Large receive offload is on.
     pub lro: bool,
+    /// The card merges frames of a connection (`rx-gro-hw`).
+    pub merges: bool,
     /// VLAN tags are taken off frames before anybody sees them.
     pub strips_vlan: bool,
     /// A VLAN interface on it.
@@ -143,6 +145,17 @@ pub struct Way {
 #[derive(Clone, Debug, Default)]
 pub struct Answers(pub BTreeMap<(u32, IpAddr), BTreeSet<Mac>>);
 
+/// A server that packets of a service go to.
+#[derive(Clone, Copy, Debug)]
+pub struct Server<'a> {
+    /// Its address.
+    pub address: IpAddr,
+    /// The service.
+    pub service: &'a Service,
+    /// It serves only where too few real servers do.
+    pub fallback: bool,
+}
+
 /// A connection to a VIP at one real server, which the real server may have answered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Knock {
@@ -150,6 +163,8 @@ pub struct Knock {
     pub vip: IpAddr,
     /// The real server.
     pub real: IpAddr,
+    /// Which of the machines that answer for its address.
+    pub mac: Mac,
     /// The TCP port.
     pub port: u16,
     /// It answered for the VIP.
@@ -179,6 +194,19 @@ impl Facts {
         self.links.iter().any(|link| link.has(address))
     }
 
+    /// All real servers and fallbacks, once for each service that they are in.
+    pub fn servers(&self) -> impl Iterator<Item = Server<'_>> {
+        self.config.services.iter().flat_map(|service| {
+            let fallback = match service.health.fallback {
+                Some(Fallback::Real { address, .. }) => Some(address),
+                Some(Fallback::Local) | None => None,
+            };
+            let reals = service.reals.iter().map(|real| (real.address, false));
+            let all = reals.chain(fallback.map(|address| (address, true)));
+            all.map(move |(address, fallback)| Server { address, service, fallback })
+        })
+    }
+
     /// Whether an address is a VIP of the configuration.
     pub fn is_vip(&self, address: IpAddr) -> bool {
         self.config.vips.iter().any(|vip| vip.address == address)
@@ -194,6 +222,18 @@ impl Facts {
             });
             group.is_none_or(|group| group.takeover == Means::Address)
         })
+    }
+}
+
+impl Server<'_> {
+    /// What it is.
+    pub fn kind(&self) -> &'static str {
+        if self.fallback { "fallback" } else { "real server" }
+    }
+
+    /// What it is, and whose.
+    pub fn title(&self) -> String {
+        format!("{} of {}", self.kind(), self.service.name)
     }
 }
 

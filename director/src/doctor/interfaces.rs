@@ -18,8 +18,10 @@ pub(super) fn examine(facts: &Facts) -> Vec<Finding> {
         }
     }
     for name in facts.held_vips().map(|vip| vip.interface.as_str()).collect::<BTreeSet<_>>() {
-        if facts.link(name).is_none() && !attached.contains(name) {
-            found.push(missing("vips", name, facts));
+        match facts.link(name).filter(|_| !attached.contains(name)) {
+            Some(link) => found.extend(idle(link)),
+            None if !attached.contains(name) => found.push(missing("vips", name, facts)),
+            None => {}
         }
     }
     found.extend(mtu(facts));
@@ -33,19 +35,20 @@ fn missing(section: &str, name: &str, facts: &Facts) -> Finding {
         .help(format!("correct `{section}` in {}; there is: {}", facts.file.display(), others.join(", ")))
 }
 
+/// Nothing comes in by it.
+fn idle(link: &Link) -> Option<Finding> {
+    let name = &link.name;
+    if !link.up {
+        let finding = Finding::error("interface", name, "it is switched off");
+        return Some(finding.help(format!("ip link set dev {name} up")));
+    }
+    let finding = || Finding::error("interface", name, "it has no carrier");
+    (!link.running).then(|| finding().help("look at the cable and the switch"))
+}
+
 fn attached_link(facts: &Facts, link: &Link) -> Vec<Finding> {
     let name = &link.name;
-    let mut found = Vec::new();
-    if !link.up {
-        found.push(
-            Finding::error("interface", name, "it is switched off")
-                .help(format!("ip link set dev {name} up")),
-        );
-    } else if !link.running {
-        found.push(
-            Finding::error("interface", name, "it has no carrier").help("look at the cable and the switch"),
-        );
-    }
+    let mut found: Vec<Finding> = idle(link).into_iter().collect();
     if link.mac.is_none() {
         found.push(
             Finding::error(
@@ -67,6 +70,7 @@ fn attached_link(facts: &Facts, link: &Link) -> Vec<Finding> {
             .help(format!("ethtool -K {name} lro off")),
         );
     }
+    found.extend(merging(link));
     if let Some(vlan) = link.vlan.as_ref().filter(|_| link.strips_vlan) {
         let message = format!(
             "VLAN tags are taken off before XDP sees a frame, and {vlan} is a VLAN on it: \
@@ -76,6 +80,33 @@ fn attached_link(facts: &Facts, link: &Link) -> Vec<Finding> {
     }
     found.extend(queues(link, facts.system.cpus));
     found
+}
+
+/// Cards that merge frames (`rx-gro-hw`). Some drivers refuse XDP natively as long as it is on (mlx5; virtio_net where the host
+/// cannot have it switched off), others switch it off by themselves. Where the program runs natively, the driver has agreed, whatever
+/// the setting still says; for the generic mode the kernel switches it off where it can (`generic_xdp_install` in net/core/dev.c).
+///
+/// Merging by the kernel (`gro`) is not asked for: natively XDP runs before it, and for the generic mode the kernel leaves it out
+/// (`netif_elide_gro`).
+fn merging(link: &Link) -> Option<Finding> {
+    let name = &link.name;
+    let help =
+        format!("ethtool -K {name} rx-gro-hw off; where it is fixed, in a virtual machine, its host has to");
+    let finding = match link.xdp {
+        _ if !link.merges => return None,
+        Some(Xdp::Native | Xdp::Other) => return None,
+        Some(Xdp::Generic) => Finding::warning(
+            "offload",
+            name,
+            "the card merges frames (rx-gro-hw): this may be why the driver does not run the program natively",
+        ),
+        None => Finding::note(
+            "offload",
+            name,
+            "the card merges frames (rx-gro-hw): some drivers do not run XDP natively then (mlx5, virtio_net)",
+        ),
+    };
+    Some(finding.help(help))
 }
 
 /// How XDP runs, or would.
@@ -98,7 +129,7 @@ fn xdp(facts: &Facts, link: &Link) -> Finding {
                 message += "; the driver could run it natively";
             }
             Finding::warning("xdp", name, message).help(format!(
-                "the log of `director run` has the driver's reason: often the MTU, LRO or the number of queues (ethtool -L {name} …)"
+                "the log of `director run` has the driver's reason: often the MTU, LRO, rx-gro-hw or the number of queues (ethtool -L {name} …)"
             ))
         }
         Some(Xdp::Generic) => Finding::note(

@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use super::Finding;
-use super::facts::{Facts, Way};
-use crate::model::{Forward, Service};
+use super::facts::{Facts, Server, Way};
+use crate::model::Forward;
 
 /// rp_filter's value for packets that must come in where answers to them would go out (RFC 3704, 2.2).
 const STRICT: u8 = 1;
@@ -26,23 +26,21 @@ pub(super) fn examine(facts: &Facts) -> Vec<Finding> {
     found
 }
 
-/// Real servers with what forwards to them, each once.
-fn reals(facts: &Facts, forward: Option<Forward>) -> BTreeMap<IpAddr, &Service> {
-    let services = facts.config.services.iter();
-    services
-        .filter(|service| forward.is_none_or(|forward| service.forward == forward))
-        .flat_map(|service| service.reals.iter().map(move |real| (real.address, service)))
-        .collect()
+/// Real servers and fallbacks, each once.
+fn servers(facts: &Facts, forward: Option<Forward>) -> BTreeMap<IpAddr, Server<'_>> {
+    let all =
+        facts.servers().filter(|server| forward.is_none_or(|forward| server.service.forward == forward));
+    all.map(|server| (server.address, server)).collect()
 }
 
 fn no_route(facts: &Facts) -> Vec<Finding> {
-    let lost = reals(facts, None).into_iter().filter(|(real, _)| {
+    let lost = servers(facts, None).into_iter().filter(|(address, _)| {
         // This machine itself needs none.
-        facts.ways.get(real) == Some(&None) && !facts.holds(*real)
+        facts.ways.get(address) == Some(&None) && !facts.holds(*address)
     });
-    lost.map(|(real, service)| {
-        Finding::error("routes", real, format!("there is no route to this real server of {}", service.name))
-            .help(format!("ip route get {real}; then add an address of its network, or a route"))
+    lost.map(|(address, server)| {
+        Finding::error("routes", address, format!("there is no route to this {}", server.title()))
+            .help(format!("ip route get {address}; then add an address of its network, or a route"))
     })
     .collect()
 }
@@ -50,15 +48,15 @@ fn no_route(facts: &Facts) -> Vec<Finding> {
 /// Under direct forwarding a frame has the VIP as its destination: a router would send it back.
 fn behind_gateway(facts: &Facts) -> Vec<Finding> {
     let mut found = Vec::new();
-    for (real, service) in reals(facts, Some(Forward::Direct)) {
-        if let Some(Some(Way { gateway: Some(gateway), index })) = facts.ways.get(&real) {
+    for (address, server) in servers(facts, Some(Forward::Direct)) {
+        if let Some(Some(Way { gateway: Some(gateway), index })) = facts.ways.get(&address) {
             let message = format!(
-                "this real server of {} is behind the router {gateway} (by {}); under `direct` it must be on a segment of this machine",
-                service.name,
+                "this {} is behind the router {gateway} (by {}); under `direct` it must be on a segment of this machine",
+                server.title(),
                 facts.name_of(*index)
             );
             found.push(
-                Finding::error("routes", real, message)
+                Finding::error("routes", address, message)
                     .help("forward: nat, or an interface of this machine in its segment"),
             );
         }
@@ -69,7 +67,7 @@ fn behind_gateway(facts: &Facts) -> Vec<Finding> {
 /// NAT's answers are translated where they come in, so XDP must run there.
 fn way_back(facts: &Facts) -> Vec<Finding> {
     let mut by: BTreeMap<&str, Vec<IpAddr>> = BTreeMap::new();
-    for real in reals(facts, Some(Forward::Nat)).into_keys() {
+    for real in servers(facts, Some(Forward::Nat)).into_keys() {
         let Some(Some(way)) = facts.ways.get(&real) else { continue };
         let name = facts.name_of(way.index);
         if !facts.config.interfaces.iter().any(|listed| listed == name) {
@@ -127,7 +125,7 @@ fn reverse_path(facts: &Facts) -> Vec<Finding> {
 /// Forwarding needs none of the kernel's, which may surprise whoever knows IPVS.
 fn forwarding(facts: &Facts) -> Vec<Finding> {
     let (v4, v6) = facts.system.forwards;
-    let nat = reals(facts, Some(Forward::Nat));
+    let nat = servers(facts, Some(Forward::Nat));
     let mut found = Vec::new();
     for (is_v4, on, key) in [(true, v4, "net.ipv4.ip_forward"), (false, v6, "net.ipv6.conf.all.forwarding")] {
         if nat.keys().any(|real| real.is_ipv4() == is_v4) && !on {

@@ -1,13 +1,19 @@
 //! Facts in, findings out.
 
+mod cluster;
+mod running;
+
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use super::facts::{Abilities, Facts, Knock, Link, System, Way, Xdp};
-use super::{Finding, Severity, examine};
+use super::{Finding, Severity, examine, reals};
 use crate::config;
+use crate::model::{Fallback, Forward};
 
 const MAC: [u8; 6] = [2, 0, 0, 0, 0, 9];
+/// The real server's.
+const REAL_MAC: [u8; 6] = [2, 0, 0, 0, 0, 0x21];
 
 fn address(text: &str) -> IpAddr {
     text.parse().unwrap()
@@ -51,9 +57,9 @@ fn well() -> Facts {
     for asked in ["192.0.2.10", "192.0.2.11"] {
         facts.answers.0.insert((2, address(asked)), BTreeSet::new());
     }
-    facts.answers.0.insert((2, real), BTreeSet::from([[2, 0, 0, 0, 0, 0x21]]));
-    let (vip_answered, own_answered) = (true, false);
-    facts.knocks.push(Knock { vip: address("192.0.2.10"), real, port: 80, vip_answered, own_answered });
+    facts.answers.0.insert((2, real), BTreeSet::from([REAL_MAC]));
+    let (vip, vip_answered, own_answered) = (address("192.0.2.10"), true, false);
+    facts.knocks.push(Knock { vip, real, mac: REAL_MAC, port: 80, vip_answered, own_answered });
     facts
 }
 
@@ -115,6 +121,13 @@ fn a_machine_that_lacks_something() {
                 "CAP_BPF, CAP_PERFMON",
                 "no loading",
             ),
+            (
+                |f| f.system.capabilities ^= 1 << 21 | 1 << 38,
+                Error,
+                "capabilities",
+                "CAP_BPF, CAP_PERFMON",
+                "BPF",
+            ),
             (|f| f.system.memory_available = 100 << 20, Error, "memory", "limits", "take 200 MiB; 100 MiB"),
             (|f| f.system.memory_available = 300 << 20, Warning, "memory", "limits", "300 MiB can be had"),
             (|f| f.system.clock_synchronized = Some(false), Note, "clock", "", "follows no other"),
@@ -155,7 +168,9 @@ fn an_interface_that_does_not_fit() {
                 "eth0",
                 "eth0.5 is a VLAN on it",
             ),
+            (|f| f.links[0].merges = true, Note, "offload", "eth0", "rx-gro-hw"),
             (|f| f.links[0].queues = Some((1, 8)), Note, "queues", "eth0", "1 of 4 CPUs"),
+            (|f| f.links[0].queues = Some((2, 2)), Note, "queues", "eth0", "2 of 4 CPUs"),
             (
                 |f| f.links[0].name = "eth1".to_owned(),
                 Error,
@@ -170,6 +185,16 @@ fn an_interface_that_does_not_fit() {
                 "eth7",
                 "`vips` names it",
             ),
+            (
+                |f| {
+                    f.links.push(Link { name: "eth7".to_owned(), index: 7, up: true, ..Link::default() });
+                    f.config.vips[0].interface = "eth7".to_owned();
+                },
+                Error,
+                "interface",
+                "eth7",
+                "no carrier",
+            ),
         ],
     );
     // Tags that are taken off do no harm where there is no VLAN; an old kernel's silence is none.
@@ -180,6 +205,30 @@ fn an_interface_that_does_not_fit() {
     assert_eq!(bad(&other), []);
     (facts.links[0].xdp, facts.links[0].pinned) = (Some(Xdp::Native), true);
     assert_eq!(bad(&facts), []);
+    // More queues than there can be are not proposed.
+    let help = |most| {
+        let mut facts = well();
+        facts.links[0].queues = Some((2, most));
+        let found = examine(&facts).into_iter().find(|finding| finding.topic == "queues");
+        found.and_then(|finding| finding.help)
+    };
+    assert_eq!((help(2), help(3)), (None, Some("ethtool -L eth0 combined 3, or rx 3".to_owned())));
+}
+
+#[test]
+fn a_card_that_merges_frames_matters_unless_its_driver_runs_the_program_all_the_same() {
+    let merging = |xdp| {
+        let mut facts = well();
+        (facts.links[0].merges, facts.links[0].xdp, facts.links[0].pinned) = (true, Some(xdp), true);
+        let found = bad(&facts).into_iter().filter(|(_, topic, ..)| *topic == "offload");
+        found.map(|(severity, _, _, message)| (severity, message)).collect::<Vec<_>>()
+    };
+    assert_eq!((merging(Xdp::Native), merging(Xdp::Other)), (vec![], vec![]));
+    assert!(
+        matches!(&merging(Xdp::Generic)[..], [(Severity::Warning, why)] if why.contains("may be why")),
+        "{:?}",
+        merging(Xdp::Generic)
+    );
 }
 
 #[test]
@@ -219,6 +268,13 @@ fn xdp_that_is_slow_or_in_the_way() {
                 "xdp",
                 "eth0",
                 "MTU of 9000",
+            ),
+            (
+                |f| f.links[0].abilities = Some(Abilities { native: false, fragments: false }),
+                Note,
+                "xdp",
+                "eth0",
+                "nothing is attached; the driver has no XDP",
             ),
         ],
     );
@@ -329,6 +385,8 @@ fn real_servers_that_do_not_answer_as_they_should() {
                 "but not to the VIP 192.0.2.10",
             ),
             (|f| f.knocks[0].vip_answered = false, Note, "real", "192.0.2.21", "cannot be told"),
+            (|f| answer(f, "192.0.2.21", MAC), Error, "duplicate", "192.0.2.21", "2 machines on eth0 answer"),
+            (|f| f.unasked.push("nobody was asked".to_owned()), Note, "real", "", "nobody was asked"),
             (
                 |f| {
                     f.links[0].rp_filter = 1;
@@ -353,7 +411,7 @@ fn real_servers_that_do_not_answer_as_they_should() {
     );
     // Under NAT a router is no obstacle; the kernel's forwarding is none of XDP's business.
     let mut facts = well();
-    facts.config.services[0].forward = crate::model::Forward::Nat;
+    facts.config.services[0].forward = Forward::Nat;
     facts.ways.values_mut().flatten().for_each(|way| way.gateway = Some(address("192.0.2.1")));
     let found = bad(&facts);
     assert!(
@@ -379,4 +437,113 @@ fn limits_permit_what_the_packages_service_has_no_capabilities_for() {
     assert_eq!(late(&facts), [""; 0]);
     (facts.system.lockable, facts.system.priority) = (Some(1 << 30), 39);
     assert_eq!(late(&facts), ["CAP_IPC_LOCK", "CAP_SYS_NICE"]);
+    let little = |facts: &Facts| {
+        let found = bad(facts).into_iter().filter(|(_, topic, ..)| *topic == "memlock");
+        found.map(|(severity, _, _, message)| (severity, message)).collect::<Vec<_>>()
+    };
+    assert_eq!(little(&facts), []);
+    facts.system.lockable = Some(8 << 20);
+    assert_eq!(
+        little(&facts),
+        [(Severity::Warning, "this user may lock 8192 KiB of memory only".to_owned())]
+    );
+    facts.system.of_director = true;
+    assert!(little(&facts)[0].1.starts_with("the running director may lock"), "{:?}", little(&facts));
+    // With the capability no limit applies, and without a heartbeat none is needed.
+    facts.system.capabilities |= 1 << 14;
+    assert_eq!(little(&facts), []);
+    facts.system.capabilities &= !(1 << 14);
+    facts.config.heartbeat = None;
+    assert_eq!(bad(&facts), []);
+}
+
+/// A fallback on the link, where all is well with it.
+fn with_fallback() -> Facts {
+    let mut facts = well();
+    let (fallback, mac) = (address("192.0.2.99"), [2, 0, 0, 0, 0, 0x99]);
+    facts.config.services[0].health.fallback = Some(Fallback::Real { address: fallback, port: None });
+    facts.ways.insert(fallback, Some(Way { index: 2, gateway: None }));
+    facts.answers.0.insert((2, fallback), BTreeSet::from([mac]));
+    facts.knocks.push(Knock { real: fallback, mac, ..facts.knocks[0] });
+    facts
+}
+
+/// Changes the way to the fallback.
+fn fallback_way(facts: &mut Facts, way: Option<Way>) {
+    facts.ways.insert(address("192.0.2.99"), way);
+}
+
+#[test]
+fn a_fallback_is_looked_at_as_a_real_server_is() {
+    use Severity::Error;
+    assert!(reals::to_knock(&with_fallback()).contains(&(address("192.0.2.10"), address("192.0.2.99"), 80)));
+    each_alone(
+        with_fallback,
+        &[
+            (|f| fallback_way(f, None), Error, "routes", "192.0.2.99", "no route to this fallback of web"),
+            (
+                |f| fallback_way(f, Some(Way { index: 2, gateway: Some(address("192.0.2.1")) })),
+                Error,
+                "routes",
+                "192.0.2.99",
+                "this fallback of web is behind the router",
+            ),
+            (
+                |f| f.answers.0.insert((2, address("192.0.2.99")), BTreeSet::new()).map_or((), drop),
+                Error,
+                "real",
+                "192.0.2.99",
+                "this fallback of web does not answer ARP",
+            ),
+            (
+                |f| answer(f, "192.0.2.99", MAC),
+                Error,
+                "duplicate",
+                "192.0.2.99",
+                "2 machines on eth0 answer for this fallback of web",
+            ),
+            (
+                |f| (f.knocks[1].vip_answered, f.knocks[1].own_answered) = (false, true),
+                Error,
+                "real",
+                "192.0.2.99",
+                "not to the VIP 192.0.2.10",
+            ),
+            (
+                |f| answer(f, "192.0.2.10", [2, 0, 0, 0, 0, 0x99]),
+                Error,
+                "arp",
+                "192.0.2.10",
+                "the fallback 192.0.2.99 (02:00:00:00:00:99) answers ARP",
+            ),
+        ],
+    );
+    // The director's own host needs no way.
+    let mut facts = well();
+    facts.config.services[0].health.fallback = Some(Fallback::Local);
+    assert_eq!(bad(&facts), []);
+    // Under NAT, its answers have to come in where XDP runs.
+    let mut facts = with_fallback();
+    (facts.config.services[0].forward, facts.system.forwards.0) = (Forward::Nat, true);
+    facts.links.push(Link { name: "eth1".to_owned(), index: 3, mtu: 1500, ..Link::default() });
+    fallback_way(&mut facts, Some(Way { index: 3, gateway: None }));
+    let found = bad(&facts);
+    assert!(
+        matches!(&found[..], [(Error, "routes", at, why)] if at == "eth1" && why.starts_with("192.0.2.99")),
+        "{found:?}"
+    );
+}
+
+#[test]
+fn of_several_machines_with_one_address_each_is_told_apart() {
+    let mut facts = well();
+    answer(&mut facts, "192.0.2.21", MAC);
+    facts.knocks.push(Knock { mac: MAC, vip_answered: false, own_answered: true, ..facts.knocks[0] });
+    let found = bad(&facts);
+    let [(_, "duplicate", at, both), (Severity::Error, "real", real, one)] = &found[..] else {
+        panic!("{found:#?}")
+    };
+    assert_eq!((at.as_str(), real.as_str()), ("192.0.2.21", "192.0.2.21"));
+    assert!(both.contains("02:00:00:00:00:09, 02:00:00:00:00:21"), "{both}");
+    assert!(one.starts_with("it (02:00:00:00:00:09) answers connections to its own address"), "{one}");
 }

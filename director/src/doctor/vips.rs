@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use super::Finding;
-use super::facts::{Facts, Link, mac_text};
+use super::facts::{Facts, Link, Server, mac_text};
 use crate::model::Vip;
 use crate::model::heartbeat;
 use crate::neighbours::wire::Mac;
@@ -31,10 +31,12 @@ fn who_answers(facts: &Facts, vip: &Vip, link: &Link) -> Vec<Finding> {
     let mut others: Vec<Mac> = Vec::new();
     for mac in facts.answers.of(link.index, address) {
         // By its address of the VIP's family, if it has one.
-        let near = |asked: IpAddr| is_real(facts, asked) && asked.is_ipv4() == address.is_ipv4();
+        let near = |asked: IpAddr| server(facts, asked).is_some() && asked.is_ipv4() == address.is_ipv4();
         let real = facts.answers.whose(link.index, mac, near);
-        match real.or_else(|| facts.answers.whose(link.index, mac, |asked| is_real(facts, asked))) {
-            Some(real) => found.push(real_answers(address, real, mac)),
+        let real =
+            real.or_else(|| facts.answers.whose(link.index, mac, |asked| server(facts, asked).is_some()));
+        match real.and_then(|real| server(facts, real)) {
+            Some(server) => found.push(real_answers(address, server, mac)),
             None => others.push(mac),
         }
     }
@@ -73,7 +75,8 @@ fn who_answers(facts: &Facts, vip: &Vip, link: &Link) -> Vec<Finding> {
     found
 }
 
-fn real_answers(vip: IpAddr, real: IpAddr, mac: Mac) -> Finding {
+fn real_answers(vip: IpAddr, server: Server<'_>, mac: Mac) -> Finding {
+    let (kind, real) = (server.kind(), server.address);
     let (asked, help) = match vip {
         IpAddr::V4(_) => (
             "ARP requests",
@@ -89,7 +92,7 @@ fn real_answers(vip: IpAddr, real: IpAddr, mac: Mac) -> Finding {
         ),
     };
     let message = format!(
-        "the real server {real} ({}) answers {asked} for this VIP: clients may reach it past the director",
+        "the {kind} {real} ({}) answers {asked} for this VIP: clients may reach it past the director",
         mac_text(mac)
     );
     Finding::error("arp", vip, message).help(help)
@@ -106,7 +109,7 @@ fn duplicates(facts: &Facts, own: IpAddr, link: &Link) -> Option<Finding> {
     Some(Finding::error("duplicate", own, message).help(find_it(&others)))
 }
 
-fn find_it(macs: &[Mac]) -> String {
+pub(super) fn find_it(macs: &[Mac]) -> String {
     let macs: Vec<String> = macs.iter().map(|mac| mac_text(*mac)).collect();
     format!(
         "find the machine by its MAC in the switch's table ({}), and take the address from it",
@@ -114,9 +117,10 @@ fn find_it(macs: &[Mac]) -> String {
     )
 }
 
-fn is_real(facts: &Facts, address: IpAddr) -> bool {
-    let mut reals = facts.config.services.iter().flat_map(|service| &service.reals);
-    !facts.is_vip(address) && !is_peers(facts, address) && reals.any(|real| real.address == address)
+/// The real server or fallback of an address.
+fn server(facts: &Facts, address: IpAddr) -> Option<Server<'_>> {
+    let known = !facts.is_vip(address) && !is_peers(facts, address);
+    facts.servers().filter(|_| known).find(|server| server.address == address)
 }
 
 /// Whether an address is one by which other directors are reached.

@@ -65,6 +65,6 @@ fn unix(time: SystemTime) -> f64 {
 }
 
 #[cfg(test)]
-mod example;
+pub(crate) mod example;
 #[cfg(test)]
 mod tests;

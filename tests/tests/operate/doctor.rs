@@ -1,5 +1,8 @@
 //! `director doctor`: it finds nothing bad where all is well, and each fault where it is, with what to do about it.
 
+mod cluster;
+mod machine;
+
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -17,7 +20,15 @@ struct Said {
 
 /// Runs it on a host with a file and these arguments.
 fn doctor(host: &Host, file: &Path, arguments: &[&Path]) -> Result<Said> {
-    let mut command = host.command(director_binary()?);
+    doctor_under(&[], host, file, arguments)
+}
+
+/// The same, by a program that takes these words and then a command line.
+fn doctor_under(by: &[&str], host: &Host, file: &Path, arguments: &[&Path]) -> Result<Said> {
+    let binary = director_binary()?;
+    let mut words = by.iter().map(Path::new).chain([binary.as_path()]);
+    let mut command = host.command(words.next().unwrap_or(&binary));
+    command.args(words);
     command.args(["doctor", "--json", "--config"]).arg(file).args(arguments);
     let output = command.output()?;
     let text = String::from_utf8_lossy(&output.stdout);
@@ -43,19 +54,36 @@ impl Said {
         Ok(())
     }
 
-    /// That exactly these are bad: severity, topic, where, part of the message, part of the help.
-    fn ensure_bad(&self, expected: &[[&str; 5]]) -> Result<()> {
+    /// Whether there is this: severity, topic, where, part of the message, part of the help.
+    fn has(&self, [severity, topic, at, message, help]: [&str; 5]) -> bool {
         let text =
             |finding: &serde_json::Value, key: &str| finding[key].as_str().unwrap_or_default().to_owned();
-        for [severity, topic, at, message, help] in expected {
-            let found = self.bad().into_iter().any(|finding| {
-                finding["severity"] == *severity
-                    && finding["topic"] == *topic
-                    && finding["at"] == *at
-                    && text(finding, "message").contains(message)
-                    && text(finding, "help").contains(help)
-            });
-            ensure!(found, "no {severity} [{topic}] {at}: {message} ({help}) in {:#?}", self.bad());
+        self.of(topic).into_iter().any(|finding| {
+            finding["severity"] == severity
+                && finding["at"] == at
+                && text(finding, "message").contains(message)
+                && text(finding, "help").contains(help)
+        })
+    }
+
+    /// What is said of a topic.
+    fn of(&self, topic: &str) -> Vec<&serde_json::Value> {
+        self.findings.iter().filter(|finding| finding["topic"] == topic).collect()
+    }
+
+    /// That these notes are there: topic, where, part of the message.
+    fn ensure_notes(&self, expected: &[[&str; 3]]) -> Result<()> {
+        for [topic, at, message] in expected {
+            let found = self.has(["note", topic, at, message, ""]);
+            ensure!(found, "no note [{topic}] {at}: {message} in {:#?}", self.of(topic));
+        }
+        Ok(())
+    }
+
+    /// That exactly these are bad, each as [`Said::has`] takes it.
+    fn ensure_bad(&self, expected: &[[&str; 5]]) -> Result<()> {
+        for one in expected {
+            ensure!(self.has(*one), "no {one:?} in {:#?}", self.bad());
         }
         ensure!(self.bad().len() == expected.len(), "more than expected: {:#?}", self.bad());
         let errors = self.bad().iter().any(|finding| finding["severity"] == "error");

@@ -14,6 +14,14 @@ const SIOCETHTOOL: u64 = 0x8946;
 const GET_DRIVER: u32 = 0x03;
 const GET_FLAGS: u32 = 0x25;
 const GET_CHANNELS: u32 = 0x3c;
+const GET_STRINGS: u32 = 0x1b;
+const GET_SET_SIZE: u32 = 0x37;
+const GET_FEATURES: u32 = 0x3a;
+/// The set of strings that names features: ETH_SS_FEATURES.
+const FEATURES: u32 = 4;
+/// The most features that there is room for, and how many 32 bits words a name has. Kernels have about 64.
+const MOST_FEATURES: usize = 256;
+const NAME_WORDS: usize = 8;
 const FLAG_LRO: u32 = 1 << 15;
 const FLAG_RXVLAN: u32 = 1 << 8;
 
@@ -29,9 +37,7 @@ impl Ethtool {
     pub(super) fn driver(&self, interface: &str) -> Option<String> {
         // struct ethtool_drvinfo: the command, then the name in 32 bytes.
         let words: [u32; 49] = self.query(interface, GET_DRIVER)?;
-        let bytes: Vec<u8> =
-            words[1..9].iter().flat_map(|word| word.to_ne_bytes()).take_while(|byte| *byte != 0).collect();
-        String::from_utf8(bytes).ok().filter(|name| !name.is_empty())
+        text(&words[1..9])
     }
 
     /// Receive queues, and the most that there can be.
@@ -49,10 +55,35 @@ impl Ethtool {
         (flags & FLAG_LRO != 0, flags & FLAG_RXVLAN != 0)
     }
 
+    /// Whether a feature is on; `None`: the kernel does not know it.
+    pub(super) fn feature(&self, interface: &str, feature: &str) -> Option<bool> {
+        // struct ethtool_sset_info: the command, a reserved word, a mask of the sets in two words, then their sizes.
+        let [_, _, _, _, count] = self.fill(interface, [GET_SET_SIZE, 0, 1 << FEATURES, 0, 0])?;
+        // There has to be room for all of them: the kernel writes as many as it has.
+        let count = usize::try_from(count).ok().filter(|count| *count <= MOST_FEATURES)?;
+        // struct ethtool_gstrings: the command, the set, how many, then the names.
+        let mut words = [0; 3 + MOST_FEATURES * NAME_WORDS];
+        (words[0], words[1]) = (GET_STRINGS, FEATURES);
+        let words = self.fill(interface, words)?;
+        let mut names = words[3..].chunks(NAME_WORDS).take(count);
+        let bit = names.position(|name| text(name).as_deref() == Some(feature))?;
+        // struct ethtool_gfeatures: the command, how many blocks there is room for, then blocks of 32 features, each of four words:
+        // those that can be changed, those that are asked for, those that are on, those that never change.
+        let mut words = [0; 2 + MOST_FEATURES / 32 * 4];
+        (words[0], words[1]) = (GET_FEATURES, (MOST_FEATURES / 32) as u32);
+        let words = self.fill(interface, words)?;
+        Some(words[2 + bit / 32 * 4 + 2] >> (bit % 32) & 1 == 1)
+    }
+
     /// Asks for a structure of `N` words that begins with the command.
     fn query<const N: usize>(&self, interface: &str, command: u32) -> Option<[u32; N]> {
-        let mut words = [0u32; N];
+        let mut words = [0; N];
         words[0] = command;
+        self.fill(interface, words)
+    }
+
+    /// Has the kernel fill in a structure of `N` words.
+    fn fill<const N: usize>(&self, interface: &str, mut words: [u32; N]) -> Option<[u32; N]> {
         let mut name = [0; libc::IFNAMSIZ];
         if interface.len() >= name.len() {
             return None;
@@ -64,10 +95,16 @@ impl Ethtool {
         let mut request =
             libc::ifreq { ifr_name: name, ifr_ifru: libc::__c_anonymous_ifr_ifru { ifru_data } };
         // SAFETY: the request and what it points to live until the call returns; the kernel writes as much as the command's
-        // structure has, which is `N` words for each caller here.
+        // structure has, which is at most `N` words for each caller here.
         let result = unsafe { libc::ioctl(self.0.as_raw_fd(), SIOCETHTOOL as _, &raw mut request) };
         (result == 0).then_some(words)
     }
+}
+
+/// A string in words; `None` where it is empty.
+fn text(words: &[u32]) -> Option<String> {
+    let bytes = words.iter().flat_map(|word| word.to_ne_bytes()).take_while(|byte| *byte != 0).collect();
+    String::from_utf8(bytes).ok().filter(|text| !text.is_empty())
 }
 
 /// Protocol number and names of generic netlink (linux/netlink.h, linux/genetlink.h, linux/netdev.h).
@@ -153,6 +190,15 @@ fn attribute(mut bytes: &[u8], kind: u16) -> Option<&[u8]> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn features_are_known_by_their_names() {
+        let ethtool = Ethtool::open().unwrap();
+        assert_eq!(ethtool.feature("lo", "loopback"), Some(true), "it cannot be switched off");
+        assert_eq!(ethtool.feature("lo", "rx-gro-hw"), Some(false), "there is no card");
+        assert_eq!(ethtool.feature("lo", "rx-gro-by-magic"), None);
+        assert_eq!(ethtool.feature("no-such-interface", "loopback"), None);
+    }
 
     #[test]
     fn attributes_are_found_and_broken_ones_are_none() {

@@ -22,6 +22,9 @@ use crate::neighbours::wire::Mac;
 
 /// The first source port. Above those that Linux gives to connections (ip_local_port_range ends at 60999).
 const FIRST_PORT: u16 = 61_001;
+/// The most machines that are tried for one real server: who is found to be several of them is named anyhow. With the most pairs
+/// that are tried, there is a source port for each connection.
+const MOST_MACHINES: usize = 2;
 /// How often a SYN is sent, and how long an answer may take each time.
 const TRIES: usize = 2;
 const PATIENCE: Duration = Duration::from_millis(250);
@@ -75,38 +78,46 @@ struct Sockets {
     receivers: [Socket; 2],
 }
 
-/// Tries each VIP at its real server, and where nothing is said, the real server's own address. Real servers that are not on
-/// the link, or whose MAC is not known, are left out.
+/// Tries each VIP at its real server, and where nothing is said, the real server's own address: at each machine that answers
+/// for that address, for it is not known which one is the right one. Real servers that are not on the link, or whose MAC is not
+/// known, are left out.
 pub(super) fn knock(facts: &Facts, pairs: &[(IpAddr, IpAddr, u16)]) -> io::Result<Vec<Knock>> {
     let sockets = Sockets::open()?;
     let mut ports = FIRST_PORT..=u16::MAX;
-    let mut door = |real: IpAddr, target, port| {
+    let mut door = |Knock { real, mac, port, .. }: Knock, target| {
         let Some(Some(Way { index, gateway: None })) = facts.ways.get(&real) else { return None };
-        let mac = facts.answers.of(*index, real).next()?;
         let source = source(facts.link_at(*index)?, real, |address| facts.is_vip(address))?;
         Some(Door { index: *index, mac, source, source_port: ports.next()?, target, port })
     };
-    let vips: Vec<(Knock, Door)> = pairs
-        .iter()
-        .filter_map(|&(vip, real, port)| {
-            let knock = Knock { vip, real, port, vip_answered: false, own_answered: false };
-            Some((knock, door(real, vip, port)?))
-        })
+    let vips: Vec<(Knock, Door)> = machines(facts, pairs)
+        .into_iter()
+        .filter_map(|knock| Some((knock, door(knock, knock.vip)?)))
         .collect();
     let answered = sockets.try_all(vips.iter().map(|(_, door)| *door))?;
     let mut knocks: Vec<Knock> = vips
         .iter()
         .map(|(knock, door)| Knock { vip_answered: answered.contains(&door.source_port), ..*knock })
         .collect();
-    let own: Vec<Option<Door>> = knocks
-        .iter()
-        .map(|knock| if knock.vip_answered { None } else { door(knock.real, knock.real, knock.port) })
-        .collect();
+    let own: Vec<Option<Door>> =
+        knocks.iter().map(|knock| if knock.vip_answered { None } else { door(*knock, knock.real) }).collect();
     let answered = sockets.try_all(own.iter().flatten().copied())?;
     for (knock, door) in knocks.iter_mut().zip(own) {
         knock.own_answered = door.is_some_and(|door| answered.contains(&door.source_port));
     }
     Ok(knocks)
+}
+
+/// The pairs, once for each machine that answers for the real server's address.
+fn machines(facts: &Facts, pairs: &[(IpAddr, IpAddr, u16)]) -> Vec<Knock> {
+    let at = |&(vip, real, port): &(IpAddr, IpAddr, u16)| {
+        let index = match facts.ways.get(&real) {
+            Some(Some(Way { index, gateway: None })) => Some(*index),
+            _ => None,
+        };
+        let macs = index.into_iter().flat_map(move |index| facts.answers.of(index, real)).take(MOST_MACHINES);
+        macs.map(move |mac| Knock { vip, real, mac, port, vip_answered: false, own_answered: false })
+    };
+    pairs.iter().flat_map(at).collect()
 }
 
 /// An address of an interface to ask a real server from: of its network if there is one. Never a VIP, which the real server

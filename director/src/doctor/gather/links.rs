@@ -15,6 +15,9 @@ use crate::dataplane;
 use crate::neighbours::kernel::own_address;
 use crate::neighbours::wire::Mac;
 
+/// What the kernel calls the merging of frames by the card (net/ethtool/common.c).
+const HARDWARE_GRO: &str = "rx-gro-hw";
+
 /// All interfaces that these messages tell of.
 pub(super) fn links(messages: &[RouteNetlinkMessage], pins: &Path) -> Vec<Link> {
     let mut links: BTreeMap<u32, Link> = BTreeMap::new();
@@ -50,6 +53,7 @@ pub(super) fn links(messages: &[RouteNetlinkMessage], pins: &Path) -> Vec<Link> 
             link.driver = ethtool.driver(&link.name);
             link.queues = ethtool.queues(&link.name);
             (link.lro, link.strips_vlan) = ethtool.offloads(&link.name);
+            link.merges = ethtool.feature(&link.name, HARDWARE_GRO).unwrap_or(false);
         }
     }
     links.into_values().collect()

@@ -67,8 +67,7 @@ pub async fn gather(patient: &Patient) -> Result<Facts> {
     let mut questions = Questions::open()?;
     let messages = questions.interfaces().await.context("cannot list interfaces")?;
     facts.links = links::links(&messages, &patient.pins);
-    let addresses: BTreeSet<IpAddr> =
-        facts.config.services.iter().flat_map(|service| &service.reals).map(|real| real.address).collect();
+    let addresses: BTreeSet<IpAddr> = facts.servers().map(|server| server.address).collect();
     facts.ways = ways(&mut questions, addresses).await?;
     ask_network(&mut facts, &kernel::interfaces(&messages)).await;
     Ok(facts)
@@ -129,7 +128,7 @@ async fn ask_network(facts: &mut Facts, interfaces: &Interfaces) {
     }
 }
 
-/// VIPs, the addresses of the interfaces that they are on, real servers on the link, other directors.
+/// VIPs, the addresses of the interfaces that they are on, real servers and fallbacks on the link, other directors.
 fn targets(facts: &Facts) -> Vec<(u32, IpAddr)> {
     let mut all: Vec<(u32, IpAddr)> = Vec::new();
     for vip in facts.held_vips() {
