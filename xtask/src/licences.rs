@@ -16,13 +16,12 @@ use crate::project;
 pub const LIST: &str = "THIRD-PARTY.md";
 
 /// Licences that a package may have. deny.toml says the same to `cargo deny`.
-const PERMITTED: [&str; 12] = [
+const PERMITTED: [&str; 11] = [
     "0BSD",
     "Apache-2.0",
     "Apache-2.0 WITH LLVM-exception",
     "BSD-2-Clause",
     "BSD-3-Clause",
-    "CDLA-Permissive-2.0",
     "ISC",
     "MIT",
     "MPL-2.0",
