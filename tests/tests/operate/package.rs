@@ -1,6 +1,6 @@
 //! The Debian package and its service: what it may do and still does all, what it tells systemd, and how it comes and goes.
 
-mod machine;
+pub mod machine;
 mod notices;
 mod unit;
 
@@ -184,7 +184,7 @@ fn a_package_is_installed_upgraded_under_load_removed_and_purged() -> Result<()>
 }
 
 /// Ends the service as systemd does.
-fn end(service: &mut Process) -> Result<()> {
+pub fn end(service: &mut Process) -> Result<()> {
     service.signal(Signal::TERM)?;
     ensure!(service.wait(PATIENCE)?.success(), "it ended badly");
     Ok(())

@@ -1,5 +1,5 @@
-//! A machine to install the package on: the director's host of a lab, with files of its own. They are this system's, by an overlay, so
-//! that nothing of this system changes. In place of systemd is a script that leaves to the test what it is asked for.
+//! A machine to install things on: a host of a lab, with a name and files of its own. They are this system's, by an overlay, so that
+//! nothing of this system changes. In place of systemd is a script that leaves to the test what it is asked for.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -15,7 +15,7 @@ use super::unit::Unit;
 
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// What makes the machine; its first argument is a directory. It ends when the machine does, and takes all with it.
+/// What makes the machine; its arguments are a directory and a name. It ends when the machine does, and takes all with it.
 const MAKE: &str = r#"
 set -e
 mount -t tmpfs tmpfs "$1"
@@ -27,6 +27,7 @@ mount --bind /sys sys
 mount -t bpf bpf sys/fs/bpf
 mount --rbind /dev dev
 mount -t tmpfs tmpfs run
+hostname "$2"
 mkdir -p run/systemd/system
 touch run/machine
 exec chroot . sleep infinity
@@ -61,17 +62,29 @@ pub struct Machine {
 }
 
 impl Machine {
+    /// The lab's only director.
     pub fn start(lab: &Lab) -> Result<Machine> {
-        let (host, directory) = (lab.host("director").clone(), lab.directory().join("machine"));
+        Machine::named(lab, "director", "director")
+    }
+
+    /// A host, which calls itself so.
+    pub fn named(lab: &Lab, host: &str, name: &str) -> Result<Machine> {
+        let (host, directory) = (lab.host(host).clone(), lab.directory().join(format!("machine-{host}")));
         fs::create_dir_all(&directory)?;
         let mut command = host.command("unshare");
-        command.args(["--mount", "--propagation", "private", "sh", "-c", MAKE, "make"]).arg(&directory);
+        command.args(["--uts", "--mount", "--propagation", "private", "sh", "-c", MAKE, "make"]);
+        command.arg(&directory).arg(name);
         let holder = Process::start(&mut command)?;
         let machine = Machine { host, holder, packages: lab.directory().join("packages") };
         wait::until("the machine", PATIENCE, || Ok(machine.path("/run/machine").exists().then_some(())))?;
         machine.write("/usr/bin/systemctl", SYSTEMCTL)?;
         fs::set_permissions(machine.path("/usr/bin/systemctl"), fs::Permissions::from_mode(0o755))?;
         Ok(machine)
+    }
+
+    /// The host in the lab.
+    pub fn host(&self) -> &Host {
+        &self.host
     }
 
     /// A file of the machine's, as this process reaches it.
@@ -93,8 +106,19 @@ impl Machine {
     /// A command on the machine.
     pub fn command(&self, program: &str) -> Command {
         let mut command = self.host.command("nsenter");
-        command.args(["--mount", "--root", "--wdns=/", "--target", &self.holder.pid().to_string(), program]);
+        command.args(self.entrance()).arg(program);
         command
+    }
+
+    /// What a shell outside of the machine has to be told to run something on it.
+    pub fn typed(&self, line: &str) -> String {
+        let network = format!("--net=/run/netns/{}", self.host.namespace());
+        format!("nsenter {network} {} {line}", self.entrance().join(" "))
+    }
+
+    fn entrance(&self) -> [String; 6] {
+        let target = self.holder.pid().to_string();
+        ["--uts", "--mount", "--root", "--wdns=/", "--target", &target].map(str::to_owned)
     }
 
     /// Runs a command to its end, which has to be a good one, and gives what it said.
@@ -102,6 +126,11 @@ impl Machine {
         let (good, said) = self.try_run(words)?;
         ensure!(good, "{words:?} failed: {said}");
         Ok(said)
+    }
+
+    /// Runs a shell's line to its end, which has to be a good one, and gives what it said.
+    pub fn shell(&self, line: &str) -> Result<String> {
+        self.run(&["sh", "-c", line])
     }
 
     /// Runs a command to its end, and says whether that was a good one.
@@ -126,27 +155,32 @@ impl Machine {
 
     /// dpkg with arguments; as long as the process lives.
     pub fn dpkg(&self, arguments: &[&str]) -> Result<Process> {
-        let log = fs::File::create(self.path("/run/dpkg"))?;
-        let mut command = self.command("dpkg");
-        command.args(["--force-unsafe-io", "--no-triggers"]).args(arguments);
+        self.begin(&[&["dpkg", "--force-unsafe-io", "--no-triggers"], arguments].concat())
+    }
+
+    /// A command that may ask systemctl for something; as long as the process lives.
+    pub fn begin(&self, words: &[&str]) -> Result<Process> {
+        let log = fs::File::create(self.path("/run/said"))?;
+        let mut command = self.command(words[0]);
+        command.args(&words[1..]);
         command.env("DEBIAN_FRONTEND", "noninteractive").stdout(log.try_clone()?).stderr(log);
         Process::start(&mut command)
     }
 
-    /// Waits for dpkg's end, and gives what it said. Meanwhile does what systemctl is asked for.
-    pub fn finish(&self, mut dpkg: Process, mut asked: impl FnMut(&str) -> Result<()>) -> Result<String> {
-        let done = wait::until("dpkg", PATIENCE, || {
+    /// Waits for the end of such a command, and gives what it said. Meanwhile does what systemctl is asked for.
+    pub fn finish(&self, mut begun: Process, mut asked: impl FnMut(&str) -> Result<()>) -> Result<String> {
+        let done = wait::until("a command that may ask systemctl", PATIENCE, || {
             let request = self.path("/run/asked");
             if request.exists() {
                 asked(self.read("/run/asked").trim())?;
                 fs::remove_file(&request)?;
                 self.write("/run/done", "")?;
             }
-            Ok((!dpkg.is_running()).then_some(()))
+            Ok((!begun.is_running()).then_some(()))
         });
-        let said = self.read("/run/dpkg");
+        let said = self.read("/run/said");
         done.with_context(|| said.clone())?;
-        ensure!(dpkg.wait(PATIENCE)?.success(), "dpkg: {said}");
+        ensure!(begun.wait(PATIENCE)?.success(), "{said}");
         Ok(said)
     }
 
