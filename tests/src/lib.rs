@@ -6,6 +6,7 @@
 
 mod background;
 pub mod clients;
+pub mod docs;
 pub mod lab;
 pub mod pair;
 pub mod vm;

@@ -17,7 +17,7 @@ use crate::project;
 mod toolchain;
 
 /// The release that understands what the compilers of this project's day write.
-const LINKER: [&str; 5] = ["install", "bpf-linker", "--version", "0.10.3", "--locked"];
+pub const LINKER: [&str; 5] = ["install", "bpf-linker", "--version", "0.10.3", "--locked"];
 
 /// Debian's compiler with its library's sources, for toolchains that have none.
 const COMPILER: [&str; 2] = ["rustc-web", "rust-web-src"];
@@ -44,7 +44,7 @@ const LAB_TOOLS: [Tool; 11] = [
 
 /// Real servers that checks and the takeover by DNS are tested against, what disturbs them, what checks scripts, and what people look at a director
 /// with.
-const SERVERS: [Tool; 17] = [
+const SERVERS: [Tool; 19] = [
     ("exim4", "exim4-daemon-light"),
     ("../lib/dovecot/imap", "dovecot-imapd"),
     ("../lib/dovecot/pop3", "dovecot-pop3d"),
@@ -66,6 +66,9 @@ const SERVERS: [Tool; 17] = [
     ("mmdebstrap", "mmdebstrap"),
     // It has one director's clock be wrong.
     ("faketime", "faketime"),
+    // They make the guide's key, and read a file of the documentation.
+    ("openssl", "openssl"),
+    ("ifup", "ifupdown"),
 ];
 
 /// What watches directors in tests of their metrics; it brings promtool.
@@ -271,6 +274,8 @@ fn services(package: &str) -> Option<&'static str> {
         ("mariadb-server", "mariadb"),
         ("freeradius", "freeradius"),
         ("prometheus", "prometheus"),
+        // Where networks are its work, it is installed already.
+        ("ifupdown", "networking"),
     ];
     known.into_iter().find(|(name, _)| *name == package).map(|(_, service)| service)
 }

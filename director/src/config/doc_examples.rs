@@ -1,21 +1,10 @@
-//! Every YAML example of the guide and of README.md is accepted.
+//! Every YAML example of the guide and of README.md is accepted, and the one that the package has in comments.
 
 use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::parse;
-
-const DOCUMENTS: [(&str, &str); 8] = [
-    ("README.md", include_str!("../../../README.md")),
-    ("quick-start.md", include_str!("../../../docs/guide/quick-start.md")),
-    ("configuration.md", include_str!("../../../docs/guide/configuration.md")),
-    ("health-checks.md", include_str!("../../../docs/guide/health-checks.md")),
-    ("pair.md", include_str!("../../../docs/guide/pair.md")),
-    ("metrics.md", include_str!("../../../docs/guide/metrics.md")),
-    ("operations.md", include_str!("../../../docs/guide/operations.md")),
-    ("troubleshooting.md", include_str!("../../../docs/guide/troubleshooting.md")),
-];
 
 /// Where the examples have their files. They are not there when a test runs.
 const PLACES: [&str; 3] =
@@ -33,15 +22,28 @@ fn examples(document: &str) -> Vec<Example> {
     let mut found = Vec::new();
     let mut open: Option<Example> = None;
     for (i, line) in document.lines().enumerate() {
-        match (&mut open, line.trim_end()) {
+        match (&mut open, line.trim()) {
             (None, "```yaml") => open = Some(Example { line: i + 2, text: String::new() }),
             (Some(_), "```") => found.extend(open.take()),
-            (Some(example), line) => example.text.extend([line, "\n"]),
+            (Some(example), _) => example.text.extend([line.trim_end(), "\n"]),
             (None, _) => {}
         }
     }
     assert!(open.is_none(), "a block that does not end");
     found
+}
+
+/// README.md and the pages of the guide, with their names.
+fn documents() -> Vec<(String, String)> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let pages = std::fs::read_dir(root.join("docs/guide")).unwrap().map(|entry| entry.unwrap().path());
+    let markdown = pages.filter(|path| path.extension().is_some_and(|end| end == "md"));
+    let paths = markdown.chain([root.join("README.md")]);
+    let read = |path: PathBuf| {
+        let name = path.file_name().unwrap().to_string_lossy().into_owned();
+        (name, std::fs::read_to_string(&path).unwrap())
+    };
+    paths.map(read).collect()
 }
 
 /// A whole configuration of what may be a part of one.
@@ -100,27 +102,36 @@ impl SampleFile {
 /// Every example as a whole configuration, with its document and line.
 pub(super) fn configurations() -> Vec<(String, usize, String)> {
     let mut found = Vec::new();
-    let mut add = |name: &str, document: &str, all: bool| {
-        for Example { line, text } in examples(document) {
-            if all
-                || text.starts_with("interfaces:")
-                || SECTIONS.contains(&text.split(':').next().unwrap_or_default())
-            {
-                found.push((name.to_owned(), line, whole(&text)));
-            }
-        }
-    };
-    DOCUMENTS.into_iter().for_each(|(name, document)| add(name, document, true));
-    // Other pages have examples of other programs' files, too.
-    let guide = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/guide");
-    for entry in std::fs::read_dir(guide).unwrap() {
-        let path = entry.unwrap().path();
-        let name = path.file_name().unwrap().to_string_lossy().into_owned();
-        if name.ends_with(".md") && DOCUMENTS.iter().all(|(known, _)| *known != name) {
-            add(&name, &std::fs::read_to_string(&path).unwrap(), false);
-        }
+    for (name, document) in documents() {
+        let whole = |Example { line, text }| (name.clone(), line, whole(&text));
+        found.extend(examples(&document).into_iter().map(whole));
     }
+    assert!(found.len() > 40, "only {} examples were found", found.len());
     found
+}
+
+/// The lines of a commented configuration with no comment sign before them: those that begin as keys do, and what belongs to them.
+fn uncommented(text: &str) -> String {
+    let from = text.find("# interfaces:").expect("a configuration begins with its interfaces");
+    let is_key = |line: &str| {
+        let name = line.split(':').next().unwrap_or_default();
+        line.starts_with(' ')
+            || !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_')
+    };
+    let lines =
+        text[from..].lines().map(|line| line.strip_prefix("# ").filter(|line| is_key(line)).unwrap_or(line));
+    lines.map(|line| line.to_owned() + "\n").collect()
+}
+
+#[test]
+fn what_the_package_has_in_comments_is_a_configuration() {
+    // What the package installs as /etc/director/director.yaml.
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy/debian/director.yaml");
+    let packaged = std::fs::read_to_string(file).unwrap();
+    let loaded = parse(&uncommented(&packaged)).unwrap_or_else(|problems| panic!("{}", problems[0]));
+    assert!(loaded.config.services.len() == 1 && loaded.config.heartbeat.is_some(), "{:?}", loaded.config);
+    let as_it_is = parse(&packaged).unwrap_err();
+    assert!(as_it_is[0].to_string().contains("empty"), "{}", as_it_is[0]);
 }
 
 #[test]
@@ -136,7 +147,8 @@ fn the_examples_of_the_documentation_are_accepted() {
 
 #[test]
 fn each_type_of_check_has_an_example() {
-    let guide = DOCUMENTS.iter().find(|(name, _)| *name == "health-checks.md").unwrap().1;
+    let documents = documents();
+    let guide = &documents.iter().find(|(name, _)| name == "health-checks.md").unwrap().1;
     let all: String = examples(guide).into_iter().map(|example| example.text).collect();
     let problems = parse(&whole("check: { type: nonsense }\n")).unwrap_err();
     // "it is one of `on`, `off`, …"

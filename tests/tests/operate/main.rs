@@ -2,6 +2,7 @@
 
 mod dashboard;
 mod doctor;
+mod guide;
 mod http;
 mod logs;
 mod metrics;

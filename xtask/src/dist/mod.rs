@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 
-use crate::project;
+use crate::{project, setup};
 use tree::Tree;
 
 /// What `dist` can be told.
@@ -71,6 +71,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
 }
 
 fn build(debug: bool) -> Result<PathBuf> {
+    setup::ensure(setup::Scope::Build)?;
     if !debug {
         return project::build_director();
     }

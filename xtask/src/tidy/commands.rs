@@ -1,80 +1,126 @@
-//! The rule for command lines in the documentation: `director …` and `cargo xtask …` are understood as they stand there.
+//! The rule for commands in the documentation: each is of a program that is known to be checked somehow, and `director …` and `cargo …`
+//! are understood as they stand there. `tests::docs` has the table of programs, and of the languages of blocks.
 
+use ::tests::docs;
 use clap::Parser;
 
 use super::{Finding, Source};
+use crate::setup;
 
 /// Words in capitals that stand for a value which is not just any word: what follows them is looked at, too.
 const STAND_INS: [(&str, &str); 4] =
     [("N", "1"), ("REAL", "192.0.2.21"), ("STATE", "established"), ("FORMAT", "json")];
-/// The programs whose options documentation may name by themselves, `--like-this`, and how commands of them begin.
-const PROGRAMS: [&str; 2] = ["director", "cargo xtask"];
+/// Where the table is that lacks something.
+const TABLE: &str = "tests/src/docs/mod.rs says how each is checked";
 
-pub fn check(source: &Source) -> Vec<Finding> {
+pub fn check(source: &Source, all: &[Source], exists: &impl Fn(&str) -> bool) -> Vec<Finding> {
     let mut findings = Vec::new();
-    for (number, line) in source.text.lines().enumerate() {
-        for command in commands(line) {
-            if let Err(reason) = understood(&command)
-                && !is_stand_in(&reason)
-            {
-                findings.push(source.finding(number + 1, format!("`{command}`: {reason}")));
-            }
+    let mut examine = |number: usize, words: &[String], is_sure: bool| {
+        if let Err(reason) = examine(words, is_sure, all, exists)
+            && !is_stand_in(&reason)
+        {
+            findings.push(source.finding(number, format!("`{}`: {reason}", words.join(" "))));
+        }
+    };
+    for (number, text) in docs::spans(&source.text) {
+        docs::commands(&text).iter().for_each(|words| examine(number, words, false));
+    }
+    for block in docs::blocks(&source.text).iter().filter(|block| block.is_commands()) {
+        for (number, line) in block.lines() {
+            docs::commands(line).iter().for_each(|words| examine(number, words, true));
+        }
+    }
+    for block in docs::blocks(&source.text) {
+        let Some(language) = &block.language else { continue };
+        if docs::language(language).is_none() {
+            let message =
+                format!("a block of {language:?}, which is not known: {TABLE}; commands are only indented");
+            findings.push(source.finding(block.line - 1, message));
         }
     }
     findings
 }
 
-/// What stands in a line as a command: in backticks, or as a whole in a block of code.
-fn commands(line: &str) -> Vec<String> {
-    let quoted = line.split('`').skip(1).step_by(2).map(str::to_owned);
-    let trimmed = line.trim_start();
-    let indented = line.len() - trimmed.len() >= 4 || line == trimmed && !line.contains('`');
-    // Prose that happens to begin with such a word is no command: it goes on in words.
-    let whole = (indented && !trimmed.starts_with('|')).then(|| trimmed.to_owned());
-    let parts = quoted.chain(whole.into_iter().filter(|line| !is_prose(line)));
-    parts.flat_map(|text| simple_commands(&text)).collect()
-}
-
-fn is_prose(line: &str) -> bool {
-    let second = line.split_whitespace().nth(1).unwrap_or_default();
-    line.starts_with("director ")
-        && director::cli::understands(&[second]).is_err()
-        && !second.starts_with('-')
-}
-
-/// The parts of a shell's line that are commands of ours, without prompt, variables, comments and redirections.
-fn simple_commands(line: &str) -> Vec<String> {
-    let line = line.split(" #").next().unwrap_or_default();
-    let parts = line.split("&&").flat_map(|part| part.split([';', '|', '>', '…']));
-    parts
-        .filter_map(|part| {
-            let mut rest = part.trim().trim_start_matches("$ ").trim_start_matches("# ");
-            while let Some((word, after)) = rest.split_once(' ') {
-                let variable = word.contains('=') && !word.starts_with('-');
-                if word != "sudo" && word != "exec" && !variable {
-                    break;
-                }
-                rest = after.trim_start();
-            }
-            let ours =
-                PROGRAMS.iter().any(|name| rest.strip_prefix(name).is_some_and(|rest| rest.starts_with(' ')));
-            ours.then(|| rest.to_owned())
-        })
-        .collect()
-}
-
-fn understood(command: &str) -> Result<(), String> {
-    let words: Vec<&str> = command.split_whitespace().map(stand_in).filter(|word| !word.is_empty()).collect();
+/// What is wrong with a command. One in the middle of a line may be something else: only what begins as ours do is looked at.
+fn examine(
+    words: &[String],
+    is_sure: bool,
+    all: &[Source],
+    exists: &impl Fn(&str) -> bool,
+) -> Result<(), String> {
+    let words: Vec<&str> = words.iter().map(|word| stand_in(word)).filter(|word| !word.is_empty()).collect();
     match words.as_slice() {
         // "COMMAND" is any of them.
         ["director", "COMMAND", ..] => Ok(()),
         ["director", rest @ ..] => director::cli::understands(rest),
         ["cargo", "xtask", rest @ ..] => {
             let whole = std::iter::once("cargo xtask").chain(rest.iter().copied());
-            director::cli::understood(crate::Arguments::try_parse_from(whole).map(drop))
+            director::cli::understood(crate::Arguments::try_parse_from(whole).map(drop))?;
+            match rest {
+                ["lab", "exec", _, program, ..] => known(program),
+                _ => Ok(()),
+            }
         }
+        ["cargo", rest @ ..] => cargo(rest, all, exists),
+        [program, ..] if is_sure => known(program),
         _ => Ok(()),
     }
+}
+
+fn known(program: &str) -> Result<(), String> {
+    docs::program(program).map(drop).ok_or_else(|| format!("{program} is no known program: {TABLE}"))
+}
+
+/// What is wrong with a command of cargo's own, as far as the project decides that.
+fn cargo(words: &[&str], all: &[Source], exists: &impl Fn(&str) -> bool) -> Result<(), String> {
+    match words {
+        ["build" | "test", rest @ ..] => named(rest, all, exists),
+        ["install", "bpf-linker", ..] if words != setup::LINKER => {
+            Err(format!("the project wants cargo {}", setup::LINKER.join(" ")))
+        }
+        ["+nightly", "fuzz", "run", target, ..] => {
+            let file = format!("fuzz/fuzz_targets/{target}.rs");
+            if exists(&file) { Ok(()) } else { Err(format!("there is no {file}")) }
+        }
+        [] | ["install" | "fmt" | "clippy" | "deny", ..] => Ok(()),
+        _ => Err("no command of cargo's that the project uses".into()),
+    }
+}
+
+/// Whether there are the packages and tests that options and filters of `cargo build` and `cargo test` name.
+fn named(words: &[&str], all: &[Source], exists: &impl Fn(&str) -> bool) -> Result<(), String> {
+    let mut package = None;
+    let mut words = words.iter().take_while(|word| **word != "--");
+    while let Some(word) = words.next() {
+        match *word {
+            "-p" | "--package" => {
+                let name = words.next().ok_or("which package?")?;
+                if !exists(&format!("{name}/Cargo.toml")) {
+                    return Err(format!("there is no package {name}"));
+                }
+                package = Some(name);
+            }
+            "--test" => {
+                let name = words.next().ok_or("which test?")?;
+                let package = package.ok_or("a test of which package?")?;
+                let files = [format!("{package}/tests/{name}.rs"), format!("{package}/tests/{name}/main.rs")];
+                if !files.iter().any(|file| exists(file)) {
+                    return Err(format!("there is no {}", files.join(" or ")));
+                }
+            }
+            option if option.starts_with('-') => {}
+            filter => {
+                let name = filter.rsplit("::").next().unwrap_or(filter);
+                let names = [format!("fn {name}"), format!("mod {name}")];
+                if !all.iter().any(|source| {
+                    source.path.ends_with(".rs") && names.iter().any(|name| source.text.contains(name))
+                }) {
+                    return Err(format!("no test and no module is named {name}"));
+                }
+            }
+        }
+    }
+    Ok(())
 }
 
 /// Whether what is wrong is just that a value is a word like FILE, which stands for one.
@@ -99,29 +145,69 @@ fn stand_in(word: &str) -> &str {
 mod tests {
     use super::*;
 
+    const TEST: &str = "fn kills_and_restarts() {}\nmod reconcile;\n";
+    const FILES: [&str; 4] = [
+        "tests/Cargo.toml",
+        "director/Cargo.toml",
+        "tests/tests/e2e/main.rs",
+        "fuzz/fuzz_targets/heartbeat.rs",
+    ];
+
     fn messages(text: &str) -> Vec<String> {
-        check(&Source { path: "a.md".into(), text: text.into() }).iter().map(ToString::to_string).collect()
+        let source = |path: &str, text: &str| Source { path: path.into(), text: text.into() };
+        let all = [source("a.md", text), source("tests/tests/e2e/main.rs", TEST)];
+        check(&all[0], &all, &|path| FILES.contains(&path)).iter().map(ToString::to_string).collect()
+    }
+
+    /// The lines that findings are in.
+    fn lines(text: &str) -> Vec<usize> {
+        let number = |message: &String| message.split(':').nth(1)?.parse().ok();
+        let mut lines: Vec<usize> = messages(text).iter().filter_map(number).collect();
+        lines.sort_unstable();
+        lines
     }
 
     #[test]
     fn commands_that_exist_are_fine_however_they_stand_there() {
         let fine = "Run `director flows --service NAME`, `director flows --limit COUNT`, `director drain`, or `director COMMAND --help`.\n\
-                    director of the pair, which goes on in words\n\
+                    director of the pair, which goes on in words, and `director\nstatus`\n\
                     | `director status --json` | `cargo xtask test unit` |\n\
+                    \n\
                     \x20   director probe SERVICE [REAL] [--json]\n\
                     \x20   director weight SERVICE REAL N     # 0 to 65535\n\
                     \x20   RUST_LOG=debug sudo director run --log debug > log && director status --json | jq .\n\
-                    \x20   director drain web [2001:db8::1]:80\n";
+                    \x20   director drain web [2001:db8::1]:80\n\
+                    \x20   cargo xtask lab exec client curl -s http://192.0.2.10/\n";
         assert_eq!(messages(fine), Vec::<String>::new());
     }
 
     #[test]
     fn options_and_commands_that_do_not_exist_are_found() {
-        let bad = "`director flows --nonsense`\n    cargo xtask test nonsense\n\n    director status && director stop --nonsense\n\
-                   ```\ndirector probe web --nonsense\n```\n`director nonsense`\n    director weight a b 70000\n";
-        let found = messages(bad);
-        let lines: Vec<&str> = found.iter().filter_map(|text| text.split(':').nth(1)).collect();
-        assert_eq!(lines, ["1", "2", "4", "6", "8", "9"], "{found:#?}");
-        assert!(found[0].contains("unexpected argument '--nonsense'"), "{found:#?}");
+        let bad = "`director flows --nonsense`\n\n    cargo xtask test nonsense\n\n    director status && director stop --nonsense\n\
+                   \n`director nonsense` and `director\nnonsense`\n\n    director weight a b 70000\n";
+        assert_eq!(lines(bad), [1, 3, 5, 7, 7, 10]);
+        assert!(messages(bad)[0].contains("unexpected argument '--nonsense'"), "{:#?}", messages(bad));
+    }
+
+    #[test]
+    fn a_misspelt_command_in_a_block_is_no_prose() {
+        assert_eq!(lines("\n    director stauts\n    directr status\n    nonsense now\n"), [2, 3, 4]);
+        assert_eq!(lines("- so:\n\n      director stauts\n"), [3]);
+        assert_eq!(lines("\n    cargo xtask lab exec client nonsense\n"), [2]);
+    }
+
+    #[test]
+    fn what_cargo_is_to_build_and_test_exists() {
+        let fine = "\n    cargo test -p tests --test e2e kills_and_restarts -- --nocapture\n    cargo test -p director --lib a::reconcile\n    \
+                    cargo +nightly fuzz run heartbeat -- -max_len=3000\n    cargo install bpf-linker --version 0.10.3 --locked\n";
+        assert_eq!(messages(fine), Vec::<String>::new());
+        let bad = "\n    cargo test -p test\n    cargo test -p tests --test nonsense\n    cargo test -p tests --test e2e nonsense\n    \
+                   cargo +nightly fuzz run nonsense\n    cargo install bpf-linker\n    cargo nonsense\n";
+        assert_eq!(lines(bad), [2, 3, 4, 5, 6, 7]);
+    }
+
+    #[test]
+    fn every_block_with_a_fence_says_what_it_is() {
+        assert_eq!(lines("```text\na\n```\n\n```\ndirector status\n```\n\n```pascal\nb\n```\n"), [5, 9]);
     }
 }

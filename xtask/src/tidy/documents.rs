@@ -2,6 +2,9 @@
 
 use super::{Finding, Source};
 
+/// The book's sources. The package installs them elsewhere, and without what is around them here.
+const GUIDE: &str = "docs/guide/";
+
 pub fn check(source: &Source, all: &[Source], exists: &impl Fn(&str) -> bool) -> Vec<Finding> {
     let mut findings = Vec::new();
     for (number, line) in prose(&source.text) {
@@ -17,7 +20,20 @@ pub fn check(source: &Source, all: &[Source], exists: &impl Fn(&str) -> bool) ->
             );
         }
     }
+    findings.extend(unlisted(source, all));
     findings
+}
+
+/// Pages of the guide that its table of contents lacks: a book would not have them.
+fn unlisted(source: &Source, all: &[Source]) -> Vec<Finding> {
+    if source.path != format!("{GUIDE}SUMMARY.md") {
+        return Vec::new();
+    }
+    let listed: Vec<&str> = prose(&source.text).flat_map(|(_, line)| links(line)).collect();
+    let pages =
+        all.iter().filter_map(|page| page.path.strip_prefix(GUIDE).filter(|name| name.ends_with(".md")));
+    let absent = pages.filter(|page| *page != "SUMMARY.md" && !listed.contains(page));
+    absent.map(|page| source.finding(1, format!("does not list {page}"))).collect()
 }
 
 /// The lines outside code blocks, numbered from 1.
@@ -46,6 +62,11 @@ fn broken(source: &Source, target: &str, all: &[Source], exists: &impl Fn(&str) 
     let path = if path.is_empty() { source.path.clone() } else { resolve(&source.path, path) };
     if !exists(&path) {
         return Some(format!("the link to {target} leads nowhere"));
+    }
+    if source.path.starts_with(GUIDE) && !path.starts_with(GUIDE) {
+        return Some(format!(
+            "the link to {target} leads out of the guide, which is a book and part of the package by itself: name the file instead"
+        ));
     }
     let document = all.iter().find(|document| document.path == path)?;
     let found =
@@ -124,6 +145,18 @@ mod tests {
     fn links_start_at_their_document() {
         assert!(messages("docs/adr/1.md", "[a](../guide.md) [b](./2.md)\n", &["docs/adr/2.md"]).is_empty());
         assert_eq!(messages("docs/adr/1.md", "[a](guide.md)\n", &[]).len(), 1);
+    }
+
+    #[test]
+    fn the_guide_is_whole_by_itself() {
+        let there = ["docs/guide/b.md", "docs/adr/1.md"];
+        let fine = "[b](b.md) [out](https://example.org/)\n";
+        assert_eq!(messages("docs/guide/a.md", fine, &there), Vec::<String>::new());
+        assert_eq!(messages("docs/guide/a.md", "\n[1](../adr/1.md)\n", &there).len(), 1);
+        let page = Source { path: "docs/guide/c.md".into(), text: String::new() };
+        let summary = Source { path: "docs/guide/SUMMARY.md".into(), text: "- [b](b.md)\n".into() };
+        let found = check(&summary, &[summary.clone(), page], &|path| there.contains(&path));
+        assert_eq!(found, [summary.finding(1, "does not list c.md")]);
     }
 
     #[test]
