@@ -16,6 +16,7 @@ use hyper::{Request, Response};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::{Semaphore, watch};
+use tokio::time::Instant;
 
 /// The most connections at a time; the next one waits.
 const MOST_CONNECTIONS: usize = 64;
@@ -28,6 +29,10 @@ const GRACE: Duration = Duration::from_secs(1);
 
 /// The body of every answer.
 pub type Body = BoxBody<Bytes, Infallible>;
+
+/// How long a client may take over an answer, which has this among its extensions; then the connection ends. Without, it is waited for.
+#[derive(Clone, Copy, Debug)]
+pub struct TakenWithin(pub Duration);
 
 /// Accepts connections by `accept`, and has `answer` answer each of their requests, until dropped. Then conversations end, too: at once,
 /// or when the answer that is under way is out, if that is soon. `what` they come by, the log says.
@@ -67,9 +72,17 @@ where
     A: Fn(Request<Incoming>) -> R,
     R: Future<Output = Response<Body>>,
 {
+    let (due, mut overdue) = watch::channel(None);
     let service = service_fn(move |request| {
-        let answer = answer(request);
-        async move { Ok::<_, Infallible>(answer.await) }
+        // Whoever asks again has the answer before.
+        due.send_replace(None);
+        let (answer, due) = (answer(request), due.clone());
+        async move {
+            let answer = answer.await;
+            let within = answer.extensions().get::<TakenWithin>();
+            due.send_replace(within.map(|TakenWithin(within)| Instant::now() + *within));
+            Ok::<_, Infallible>(answer)
+        }
     });
     let connection = hyper::server::conn::http1::Builder::new()
         .timer(TokioTimer::new())
@@ -86,9 +99,31 @@ where
             };
             served
         }
+        () = pass(&mut overdue) => {
+            tracing::debug!(of = what, "a client was cut off: it does not take its answer");
+            return;
+        }
     };
     if let Err(error) = served {
         tracing::debug!(%error, of = what, "a client went away");
+    }
+}
+
+/// Returns when the time that was set last has passed.
+async fn pass(time: &mut watch::Receiver<Option<Instant>>) {
+    loop {
+        let set = *time.borrow_and_update();
+        let changed = match set {
+            Some(when) => match tokio::time::timeout_at(when, time.changed()).await {
+                Ok(changed) => changed,
+                Err(_) => return,
+            },
+            None => time.changed().await,
+        };
+        if changed.is_err() {
+            // Nobody sets one any more.
+            std::future::pending().await
+        }
     }
 }
 
