@@ -20,7 +20,7 @@ use crate::api::types::{
     Event, FlowQuery, HandedOver, HandoverRequest, Held, HoldRequest, ProbeRequest, Probed, Reloaded, Status,
     StopRequest, Stopping, Weighed, WeightRequest,
 };
-use crate::dataplane::{FlowTable, SweepReport};
+use crate::dataplane::{FlowTable, MapErrors, SweepReport};
 use crate::logging;
 
 /// See the module.
@@ -31,6 +31,7 @@ pub(super) struct Handle {
     pub(super) began: SystemTime,
     pub(super) worker: Worker,
     pub(super) table: Arc<FlowTable>,
+    pub(super) map_errors: Arc<MapErrors>,
     pub(super) view: watch::Receiver<Arc<View>>,
     pub(super) health: Arc<Health>,
     pub(super) pair: Option<PairView>,

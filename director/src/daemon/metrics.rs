@@ -23,6 +23,7 @@ impl Handle {
             own: None,
             started: self.began,
             reloads: view.reloads,
+            map_errors: self.map_errors.counts(),
             log_lines_lost: logging::lost(),
             moves: pair.map(|pair| pair.moves()).unwrap_or_default(),
             takeovers: pair.map(|pair| pair.takeovers()).unwrap_or_default(),

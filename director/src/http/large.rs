@@ -72,7 +72,7 @@ mod tests {
     use crate::api::connections::{TakenWithin, serve};
 
     /// Far more than a socket holds.
-    const LENGTH: usize = 16 << 20;
+    const LENGTH: usize = 4 << 20;
 
     #[tokio::test]
     async fn who_finds_no_place_is_told_to_come_again() {

@@ -85,12 +85,17 @@ fn floods_are_cut_and_counted_and_each_line_is_json() -> Result<()> {
     Ok(())
 }
 
-/// How many heartbeats were refused, for whatever reason.
+/// How many heartbeats were refused, for whatever reason, by whichever link.
 fn refused(director: &Daemon) -> Result<u64> {
-    let status = director.status()?;
-    let reasons =
-        status["pair"]["cluster"]["refused"].as_array().context("no refused heartbeats in status")?;
-    Ok(reasons.iter().filter_map(|reason| reason[1].as_u64()).sum())
+    let cluster = director.status()?["pair"]["cluster"].clone();
+    let sum = |of: &Value| -> Result<u64> {
+        let reasons = of["refused"].as_array().context("no refused heartbeats in status")?;
+        Ok(reasons.iter().filter_map(|reason| reason[1].as_u64()).sum())
+    };
+    let links: Vec<u64> = cluster["links"].as_array().context("no links")?.iter().map(sum).collect::<Result<_>>()?;
+    let all = sum(&cluster)?;
+    ensure!(links.iter().sum::<u64>() == all, "{links:?} by links, {all} in all");
+    Ok(all)
 }
 
 #[test]
