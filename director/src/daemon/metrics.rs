@@ -19,6 +19,12 @@ impl Handle {
         let mut sources = Sources {
             status: self.status_of(&view),
             serving: view.taking_flows(),
+            active: view
+                .config
+                .services
+                .iter()
+                .map(|service| pair.is_none_or(|pair| pair.serves(service.address)))
+                .collect(),
             tallies: self.health.tallies(),
             own: None,
             started: self.began,

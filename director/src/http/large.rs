@@ -81,7 +81,8 @@ mod tests {
         for _ in 0..MOST {
             taken.push(places.take().await.expect("a place").hold("an answer".to_owned()));
         }
-        let answer = async || super::super::large(&places, "text/plain", async { Ok("more".to_owned()) }).await;
+        let answer =
+            async || super::super::large(&places, "text/plain", async { Ok("more".to_owned()) }).await;
         let refused = answer().await;
         assert_eq!(refused.status(), StatusCode::SERVICE_UNAVAILABLE);
         assert!(refused.headers().contains_key("retry-after"));

@@ -1,7 +1,7 @@
 //! The data plane: what it passed, dropped and answered, the flow table, where it is attached, and the VIPs.
 
-use super::page::{Metric, Page, counter, flag, gauge};
 use super::Sources;
+use super::page::{Metric, Page, counter, flag, gauge};
 use crate::api::types::ReasonStatus;
 
 const PASSED: Metric =
@@ -97,7 +97,8 @@ pub(super) fn write(page: &mut Page, sources: &Sources) {
     let modes: Vec<String> = status.interfaces.iter().map(|attachment| attachment.mode.to_string()).collect();
     let interfaces = status.interfaces.iter().zip(&modes);
     page.write(&INTERFACE, interfaces.map(|(attachment, mode)| ([&*attachment.interface, &**mode], 1.0)));
-    let ids: Vec<String> = status.interfaces.iter().map(|attachment| attachment.program.to_string()).collect();
+    let ids: Vec<String> =
+        status.interfaces.iter().map(|attachment| attachment.program.to_string()).collect();
     let programs = status.interfaces.iter().zip(&ids);
     page.write(
         &PROGRAM,

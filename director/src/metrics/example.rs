@@ -35,6 +35,7 @@ pub fn sources(services: u16, reals: u8) -> Sources {
     reloads.take(false, at(200));
     Sources {
         tallies: keys.map(|key| (key, tally())).collect(),
+        active: services.iter().map(|service| service.forward == Forward::Direct).collect(),
         serving: services.iter().map(|service| vec![true; service.reals.len()]).collect(),
         status: status(services),
         own: Some(Own {

@@ -25,6 +25,8 @@ pub struct Sources {
     pub status: Status,
     /// Which real servers take new flows, in the status's order.
     pub serving: Vec<Vec<bool>>,
+    /// Which services' clients this director serves, in the same order.
+    pub active: Vec<bool>,
     /// What was counted of the checks.
     pub tallies: HashMap<RealKey, Tally>,
     /// What this process takes, as far as the system tells.

@@ -47,6 +47,8 @@ fn samples_have_their_labels_and_base_units() {
         ("director_map_errors_total{map=\"GUARD\",operation=\"write\"}", 0.0),
         ("director_interface_info{interface=\"eth0\",mode=\"native\"}", 1.0),
         ("director_program_info{interface=\"eth0\",id=\"17\",tag=\"6b5a0c1d2e3f4051\"}", 1.0),
+        ("director_service_active{service=\"service-0\"}", 1.0),
+        ("director_service_active{service=\"service-1\"}", 0.0),
         ("director_real_bytes_in_total{service=\"service-0\",real=\"10.0.0.1\"}", 98_765_432_109_876.0),
         ("director_real_bytes_out_total{service=\"service-1\",real=\"10.0.1.0:8080\"}", 5_678.0),
         ("director_real_up{service=\"service-0\",real=\"10.0.0.1\"}", 0.0),
