@@ -17,7 +17,7 @@ impl Handle {
         let view = self.view.borrow().clone();
         let pair = self.pair.as_ref();
         let mut sources = Sources {
-            status: self.status_of(&view),
+            status: tokio::task::block_in_place(|| self.status_of(&view)),
             serving: view.taking_flows(),
             active: view
                 .config

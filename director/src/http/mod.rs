@@ -156,13 +156,12 @@ async fn answer<D: Director>(request: Request<Incoming>, site: &Site<D>) -> Resp
     match path {
         "/metrics" => large(places, METRICS, director.metrics()).await,
         "/healthz" => text(StatusCode::OK, "ok\n".to_owned()),
-        "/readyz" => match director.status().await {
-            Ok(status) if status.problems.is_empty() => text(StatusCode::OK, "ready\n".to_owned()),
-            Ok(status) => text(StatusCode::SERVICE_UNAVAILABLE, status.problems.join("\n") + "\n"),
-            Err(refusal) => text(StatusCode::INTERNAL_SERVER_ERROR, refusal.body.error + "\n"),
+        "/readyz" => match director.problems().await {
+            problems if problems.is_empty() => text(StatusCode::OK, "ready\n".to_owned()),
+            problems => text(StatusCode::SERVICE_UNAVAILABLE, problems.join("\n") + "\n"),
         },
-        "/api/status" => large(places, JSON, async { json(director.status().await?) }).await,
-        "/api/events" => large(places, JSON, async { json(director.events(0).await?) }).await,
+        "/api/status" => large(places, JSON, async { json(director.status().await?).await }).await,
+        "/api/events" => large(places, JSON, async { json(director.events(0).await?).await }).await,
         "/api/live" => listen(live),
         path => match dashboard::page(path) {
             Some(page) => page,
@@ -202,8 +201,11 @@ async fn large(
     }
 }
 
-fn json(value: impl Serialize) -> Result<String, Refusal> {
-    serde_json::to_string(&value).map_err(|error| Refusal::new(false, format!("cannot write JSON: {error}")))
+/// Written by a thread of its own: it may be much.
+async fn json(value: impl Serialize + Send + 'static) -> Result<String, Refusal> {
+    let refusal = |error: &dyn std::fmt::Display| Refusal::new(false, format!("cannot write JSON: {error}"));
+    let written = tokio::task::spawn_blocking(move || serde_json::to_string(&value)).await;
+    written.map_err(|error| refusal(&error))?.map_err(|error| refusal(&error))
 }
 
 fn busy(why: String) -> Response<Body> {
