@@ -45,6 +45,8 @@ impl Refusal {
 pub trait Director: Send + Sync + 'static {
     /// How it is.
     fn status(&self) -> impl Future<Output = Result<Status, Refusal>> + Send;
+    /// What is wrong with it at the moment.
+    fn problems(&self) -> impl Future<Output = Vec<String>> + Send;
     /// Its flows, in pieces of whole lines of JSON.
     fn flows(&self, asked: FlowQuery) -> impl Future<Output = Result<mpsc::Receiver<Bytes>, Refusal>> + Send;
     /// Reads its configuration again.

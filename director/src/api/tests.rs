@@ -24,6 +24,10 @@ impl Director for MadeUp {
         Err(Refusal::new(false, "no status today".to_owned()))
     }
 
+    async fn problems(&self) -> Vec<String> {
+        Vec::new()
+    }
+
     async fn flows(&self, asked: FlowQuery) -> Result<mpsc::Receiver<Bytes>, Refusal> {
         let (pieces, reader) = mpsc::channel(1);
         tokio::spawn(async move {

@@ -259,8 +259,17 @@ pub struct FlowTableStatus {
     pub used: u64,
     /// Connections that are established.
     pub established: u64,
-    /// Connections that are not yet, or that end.
+    /// Connections that are not yet, or that end: the sum of the next three.
     pub other: u64,
+    /// Only SYNs, or one datagram, came.
+    #[serde(default)]
+    pub embryonic: u64,
+    /// A FIN was seen.
+    #[serde(default)]
+    pub closing: u64,
+    /// A RST was seen.
+    #[serde(default)]
+    pub closed: u64,
     /// Entries for the replies of real servers under NAT.
     pub replies: u64,
     /// Clients that stay on their real server.

@@ -53,7 +53,8 @@ impl Events {
     }
 }
 
-fn line(event: &Event) -> String {
+/// An event for people.
+pub(super) fn line(event: &Event) -> String {
     let Event { time, service, real, from, to, reason, .. } = event;
     let real = real.as_ref().map_or(String::new(), |real| format!(" {real}"));
     format!("{time}  {service}{real}: {from} → {to}: {reason}")

@@ -129,7 +129,12 @@ pub fn command() -> clap::Command {
 
 /// Does what the command line says.
 pub fn main() -> ExitCode {
-    let outcome = match Cli::parse().command {
+    let command = Cli::parse().command;
+    let format = match &command {
+        Command::Run(command) => command.log_format(),
+        _ => logging::Format::Text,
+    };
+    let outcome = match command {
         Command::Run(command) => command.execute(),
         Command::Check(command) => command.execute(),
         Command::Doctor(command) => command.execute(),
@@ -151,7 +156,11 @@ pub fn main() -> ExitCode {
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(Failed { code, message }) => {
-            let text = if message.contains(": error: ") { message } else { format!("error: {message}") };
+            let text = match format {
+                logging::Format::Json => logging::error_as_json(&message),
+                _ if message.contains(": error: ") => message,
+                _ => format!("error: {message}"),
+            };
             eprintln!("{}", if logging::is_journal() { logging::marked_as_error(&text) } else { text });
             ExitCode::from(code)
         }

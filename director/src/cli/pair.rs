@@ -164,6 +164,7 @@ mod tests {
             strangers: 0,
             garbled: 0,
             last_error: None,
+            refused: Vec::new(),
         };
         Cluster {
             me: "lb1".into(),

@@ -59,6 +59,11 @@ pub(super) struct Run {
 }
 
 impl Run {
+    /// How it logs, and so says why it failed.
+    pub(super) fn log_format(&self) -> Format {
+        self.log_format
+    }
+
     pub(super) fn execute(self) -> Outcome {
         let filter = self.log.or_else(|| std::env::var("RUST_LOG").ok()).unwrap_or_else(|| "info".to_owned());
         let filter = EnvFilter::try_new(&filter).map_err(|error| Failed {

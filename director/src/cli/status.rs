@@ -277,6 +277,8 @@ pub(super) mod tests {
                 ifindex: 2,
                 mode: Mode::Generic,
                 replaced: false,
+                program: 17,
+                tag: "6b5a0c1d2e3f4051".into(),
             }],
             vips: vec![VipStatus {
                 address: "2001:db8::10".parse().unwrap(),

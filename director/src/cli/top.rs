@@ -20,8 +20,8 @@ use tokio::time::MissedTickBehavior;
 
 use self::state::{Effect, Input, Screen};
 use super::{FAILURE, Failed, Outcome, SocketArg};
-use crate::api::client::Client;
-use crate::api::types::{self, Status, Weighed, WeightRequest};
+use crate::api::client::{self, Client};
+use crate::api::types::{self, Event as News, Status, Weighed, WeightRequest};
 
 /// How often the director is asked.
 const EVERY: Duration = Duration::from_secs(1);
@@ -100,6 +100,26 @@ fn read_keys(inputs: &mpsc::Sender<Input>) {
     }
 }
 
+/// How far the events of a director are known: its process, and the number of the last one.
+#[derive(Default)]
+struct Known {
+    pid: u32,
+    last: u64,
+}
+
+impl Known {
+    /// How the director is, and what has happened there since.
+    async fn look(&mut self, client: &Client) -> Result<(Status, Vec<News>), client::Error> {
+        let status: Status = client.get(types::STATUS).await?;
+        if self.pid != status.pid {
+            *self = Known { pid: status.pid, last: 0 };
+        }
+        let news: Vec<News> = client.get(&format!("{}?after={}", types::EVENTS, self.last)).await?;
+        self.last = news.last().map_or(self.last, |event| event.id);
+        Ok((status, news))
+    }
+}
+
 /// Asks the director each second, and for what is to be done, until nobody wants to know any more.
 async fn follow(
     client: Client,
@@ -113,6 +133,7 @@ async fn follow(
     };
     let mut tick = tokio::time::interval(EVERY);
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut known = Known::default();
     loop {
         let input = tokio::select! {
             _ = terminate.recv() => Input::Ended,
@@ -126,8 +147,13 @@ async fn follow(
                 }
                 None => return,
             },
-            _ = tick.tick() => match tokio::time::timeout(PATIENCE, client.get::<Status>(types::STATUS)).await {
-                Ok(Ok(status)) => Input::Status(Box::new(status)),
+            _ = tick.tick() => match tokio::time::timeout(PATIENCE, known.look(&client)).await {
+                Ok(Ok((status, news))) => {
+                    if inputs.send(Input::Status(Box::new(status))).is_err() {
+                        return;
+                    }
+                    Input::Events(news)
+                }
                 Ok(Err(error)) => Input::Gone(error.to_string()),
                 Err(_) => Input::Gone(format!("no answer within {} s", PATIENCE.as_secs())),
             },

@@ -20,7 +20,7 @@ use crate::api::types::{
     Event, FlowQuery, HandedOver, HandoverRequest, Held, HoldRequest, ProbeRequest, Probed, Reloaded, Status,
     StopRequest, Stopping, Weighed, WeightRequest,
 };
-use crate::dataplane::{FlowTable, SweepReport};
+use crate::dataplane::{FlowTable, MapErrors, SweepReport};
 use crate::logging;
 
 /// See the module.
@@ -31,6 +31,7 @@ pub(super) struct Handle {
     pub(super) began: SystemTime,
     pub(super) worker: Worker,
     pub(super) table: Arc<FlowTable>,
+    pub(super) map_errors: Arc<MapErrors>,
     pub(super) view: watch::Receiver<Arc<View>>,
     pub(super) health: Arc<Health>,
     pub(super) pair: Option<PairView>,
@@ -71,11 +72,19 @@ impl Handle {
         if let Some(pair) = &self.pair {
             status.pair = Some(pair.status());
             status.vips = pair.vips(&view.config.vips);
-            status.problems.extend(pair.problems());
         }
-        status.problems.extend(logging::problem());
-        status.problems.extend(self.http_problem.borrow().clone());
+        status.problems = self.problems_of(view);
         status
+    }
+
+    fn problems_of(&self, view: &View) -> Vec<String> {
+        let mut problems = view.problems.clone();
+        if let Some(pair) = &self.pair {
+            problems.extend(pair.problems());
+        }
+        problems.extend(logging::problem());
+        problems.extend(self.http_problem.borrow().clone());
+        problems
     }
 
     fn pair(&self) -> Result<&PairView, Refusal> {
@@ -106,7 +115,13 @@ impl Drop for Reloading {
 impl Director for Handle {
     async fn status(&self) -> Result<Status, Refusal> {
         let view = self.view.borrow().clone();
-        Ok(self.status_of(&view))
+        // With thousands of real servers it takes milliseconds: others have their turn meanwhile.
+        Ok(tokio::task::block_in_place(|| self.status_of(&view)))
+    }
+
+    async fn problems(&self) -> Vec<String> {
+        let view = self.view.borrow().clone();
+        self.problems_of(&view)
     }
 
     async fn flows(&self, asked: FlowQuery) -> Result<mpsc::Receiver<Bytes>, Refusal> {

@@ -17,12 +17,19 @@ impl Handle {
         let view = self.view.borrow().clone();
         let pair = self.pair.as_ref();
         let mut sources = Sources {
-            status: self.status_of(&view),
+            status: tokio::task::block_in_place(|| self.status_of(&view)),
             serving: view.taking_flows(),
+            active: view
+                .config
+                .services
+                .iter()
+                .map(|service| pair.is_none_or(|pair| pair.serves(service.address)))
+                .collect(),
             tallies: self.health.tallies(),
             own: None,
             started: self.began,
             reloads: view.reloads,
+            map_errors: self.map_errors.counts(),
             log_lines_lost: logging::lost(),
             moves: pair.map(|pair| pair.moves()).unwrap_or_default(),
             takeovers: pair.map(|pair| pair.takeovers()).unwrap_or_default(),

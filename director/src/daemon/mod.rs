@@ -42,7 +42,7 @@ use self::core::{Core, Request, Setup};
 use crate::api::server::{Director, Listener};
 use crate::api::types::StopRequest;
 use crate::config::{self, Failure};
-use crate::dataplane::{self, Dataplane, FlowTable};
+use crate::dataplane::{self, Dataplane, FlowTable, MapErrors};
 use crate::http as web;
 use crate::model::Config;
 use crate::neighbours;
@@ -146,7 +146,10 @@ async fn live(options: &Options, config: Config, plan: Option<Plan>) -> Result<(
 
     let mut tasks = JoinSet::new();
     let core = bring_up(options, (config, plan), &worker, &opened, &mut tasks).await?;
-    let (handle, asked, mut stop) = watch_over(options, started, worker, opened.table, &core, &mut tasks);
+    let (handle, asked, mut stop) = {
+        let seen = (opened.table, opened.map_errors);
+        watch_over(options, (started, worker), seen, &core, &mut tasks)
+    };
     let listener =
         Listener::bind(&socket).with_context(|| format!("cannot listen on {}", socket.display()))?;
     tasks.spawn(listener.serve(Arc::clone(&handle)));
@@ -238,9 +241,8 @@ async fn bring_up(
 /// Starts the tasks that look at the data plane, and makes the handle that shows what they and the core see.
 fn watch_over(
     options: &Options,
-    started: Instant,
-    worker: Worker,
-    table: Arc<FlowTable>,
+    (started, worker): (Instant, Worker),
+    (table, map_errors): (Arc<FlowTable>, Arc<MapErrors>),
     core: &Core,
     tasks: &mut JoinSet<()>,
 ) -> (Arc<Handle>, mpsc::Receiver<Request>, mpsc::Receiver<StopRequest>) {
@@ -261,6 +263,7 @@ fn watch_over(
         began: SystemTime::now() - started.elapsed(),
         worker,
         table,
+        map_errors,
         view,
         health: core.health(),
         pair: core.pair(),
@@ -280,14 +283,15 @@ fn watch_over(
 struct Opened {
     units: Units,
     table: Arc<FlowTable>,
+    map_errors: Arc<MapErrors>,
     observed: Observed,
     succeeds_another_layout: bool,
 }
 
 fn open_state(dataplane: &mut Dataplane) -> Result<Opened, dataplane::Error> {
-    let (units, table) = (dataplane.units(), dataplane.flows());
+    let (units, table, map_errors) = (dataplane.units(), dataplane.flows(), dataplane.map_errors());
     let succeeds_another_layout = dataplane.succeeds_another_layout();
-    Ok(Opened { units, table, observed: dataplane.observe()?, succeeds_another_layout })
+    Ok(Opened { units, table, map_errors, observed: dataplane.observe()?, succeeds_another_layout })
 }
 
 /// Keeps next hops known, whatever happens to those who look for them.

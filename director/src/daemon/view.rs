@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use director_ebpf::flowword::kind;
-use director_ebpf::state::ESTABLISHED;
+use director_ebpf::state::{CLOSED, CLOSING, EMBRYONIC, ESTABLISHED};
 
 use super::health::word;
 use super::rates::Measured;
@@ -209,14 +209,17 @@ fn health(seen: &Seen, now: Instant) -> HealthStatus {
 fn flow_table(capacity: u32, sweep: &SweepReport, around: &Surroundings) -> FlowTableStatus {
     let of = |wanted: u8| sweep.by_kind.iter().filter(move |((kind, _), _)| *kind == wanted);
     let sum = |wanted: u8| of(wanted).map(|(_, count)| count).sum::<u64>();
-    let established =
-        of(kind::CLIENT).filter(|((_, state), _)| *state == ESTABLISHED).map(|(_, count)| count).sum();
+    let client = |state| sweep.by_kind.get(&(kind::CLIENT, state)).copied().unwrap_or(0);
+    let [embryonic, established, closing, closed] = [EMBRYONIC, ESTABLISHED, CLOSING, CLOSED].map(client);
     FlowTableStatus {
         capacity: capacity.into(),
         places: around.places,
         used: sweep.used(),
         established,
-        other: sum(kind::CLIENT) - established,
+        other: embryonic + closing + closed,
+        embryonic,
+        closing,
+        closed,
         replies: sum(kind::REPLY),
         templates: sum(kind::TEMPLATE),
         fragments: sum(kind::FRAGMENT),
@@ -320,7 +323,8 @@ mod tests {
             by_backend: BTreeMap::from([(7, (2, 1)), (9, (1, 0))]),
             by_kind: BTreeMap::from([
                 ((kind::CLIENT, ESTABLISHED), 3),
-                ((kind::CLIENT, 0), 1),
+                ((kind::CLIENT, EMBRYONIC), 1),
+                ((kind::CLIENT, CLOSING), 4),
                 ((kind::REPLY, 0), 2),
             ]),
             ..SweepReport::default()
@@ -345,7 +349,8 @@ mod tests {
         assert_eq!((b.weight, b.configured_weight, b.overridden, b.reachable), (0, 6, true, false));
         assert_eq!((c.id, c.active), (None, 0));
         let flows = &status.flows;
-        assert_eq!((flows.used, flows.established, flows.other, flows.replies), (6, 3, 1, 2));
+        assert_eq!((flows.used, flows.established, flows.other, flows.replies), (10, 3, 5, 2));
+        assert_eq!((flows.embryonic, flows.closing, flows.closed), (1, 4, 0));
         assert_eq!((status.reasons[0].name.as_str(), status.reasons[0].count), ("drop_no_real", 8));
         let json = serde_json::to_string(&status).unwrap();
         assert_eq!(serde_json::from_str::<Status>(&json).unwrap(), status);

@@ -1,8 +1,11 @@
 //! Carries out what the reconciler asks for: the only interpreter of its operations.
 
-use director_ebpf::abi::{self, Backend, SLOTS_PER_LINE, Service, SlotLine};
+use std::sync::Arc;
+
+use director_ebpf::abi::{self, Backend, SLOTS_PER_LINE, Service, SlotLine, maps};
 
 use super::error::Error;
+use super::faults::{DELETE, WRITE};
 use super::{Dataplane, Filter, Flags, Key, flags};
 use crate::reconcile::MapOp;
 
@@ -21,22 +24,31 @@ impl Dataplane {
     /// # Errors
     /// A map refuses; what came before is applied.
     pub fn apply(&mut self, ops: &[MapOp]) -> Result<(), Error> {
+        let errors = Arc::clone(&self.errors);
         for op in ops {
             match op {
                 MapOp::PutDevice { ifindex } => {
-                    warn_of_device(*ifindex, self.devices.insert(*ifindex, *ifindex, None, 0));
+                    let put = self.devices.insert(*ifindex, *ifindex, None, 0);
+                    warn_of_device(*ifindex, errors.note(maps::DEVICES, WRITE, put));
                 }
-                MapOp::DeleteDevice { ifindex } => warn_of_device(*ifindex, self.devices.remove(*ifindex)),
+                MapOp::DeleteDevice { ifindex } => {
+                    let deleted = self.devices.remove(*ifindex);
+                    warn_of_device(*ifindex, errors.note(maps::DEVICES, DELETE, deleted));
+                }
                 MapOp::WriteBackend { id, record } => self.write_backend(*id, record)?,
                 MapOp::ClearBackend { id } => self.clear_backend(*id),
                 MapOp::WriteSlots { offset, slots } => self.write_slots(*offset, slots),
                 MapOp::WriteService { id, record } => self.write_service(*id, record)?,
                 MapOp::ClearService { id } => self.clear_service(*id),
-                MapOp::WriteFilter(filter) => self.filter.set(0, Filter(**filter), 0)?,
-                MapOp::PutKey { key, id } => self.keys.insert(Key(*key), *id, 0)?,
+                MapOp::WriteFilter(filter) => {
+                    errors.note(maps::ADDR_FILTER, WRITE, self.filter.set(0, Filter(**filter), 0))?;
+                }
+                MapOp::PutKey { key, id } => {
+                    errors.note(maps::SERVICE_KEYS, WRITE, self.keys.insert(Key(*key), *id, 0))?;
+                }
                 MapOp::DeleteKey { key } => match self.keys.remove(&Key(*key)) {
                     Ok(()) | Err(aya::maps::MapError::KeyNotFound) => {}
-                    Err(error) => return Err(error.into()),
+                    Err(error) => errors.note(maps::SERVICE_KEYS, DELETE, Err(error))?,
                 },
             }
         }

@@ -52,6 +52,12 @@ pub struct Attachment {
     pub mode: Mode,
     /// Whether a running program was replaced, without a gap.
     pub replaced: bool,
+    /// The program's id: another one after each load.
+    #[serde(default)]
+    pub program: u32,
+    /// Its tag, as bpftool writes it: the same for the same instructions.
+    #[serde(default)]
+    pub tag: String,
 }
 
 /// What keeps an attachment alive in this process.
@@ -94,23 +100,21 @@ impl Dataplane {
             None => (object::load(&self.pins, &self.shared, Some(own))?, None),
         };
         let program = object::program(&mut ebpf, "director")?;
+        let info = program.info()?;
+        let attachment = |mode, replaced| Attachment {
+            interface: interface.into(),
+            ifindex: own.ifindex,
+            mode,
+            replaced,
+            program: info.id(),
+            tag: format!("{:016x}", info.tag()),
+        };
         // Where its own program is there already, the kernel just says whether the link still holds: someone may have cut it.
         let (link, attachment) = match replace(program, &self.pins, interface)? {
-            Some((link, mode)) => {
-                let replaced = |mode| Attachment {
-                    interface: interface.into(),
-                    ifindex: own.ifindex,
-                    mode,
-                    replaced: true,
-                };
-                (link, before.unwrap_or_else(|| replaced(mode)))
-            }
+            Some((link, mode)) => (link, before.unwrap_or_else(|| attachment(mode, true))),
             None => {
                 let (link, mode) = attach_new(program, &self.pins, interface, own.ifindex)?;
-                (
-                    link,
-                    Attachment { interface: interface.into(), ifindex: own.ifindex, mode, replaced: false },
-                )
+                (link, attachment(mode, false))
             }
         };
         let attached = Attached { attachment: attachment.clone(), mac: own.mac, ebpf, link };

@@ -7,6 +7,7 @@ use director_ebpf::abi::{BackendStats, Reason, ServiceStats, maps};
 
 use super::Dataplane;
 use super::error::Error;
+use super::faults::{READ, WRITE};
 
 /// Counters, summed over the CPUs. They only grow, until the data plane is detached.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -51,17 +52,20 @@ impl Dataplane {
         let mut counters = Counters::default();
         let map: PerCpuArray<&MapData, BackendPod> = PerCpuArray::try_from(self.map(maps::BACKEND_STATS)?)?;
         for id in backends {
-            let sum = map.get(&id, 0)?.iter().fold(BackendStats::default(), |a, b| a.plus(&b.0));
+            let each = self.errors.note(maps::BACKEND_STATS, READ, map.get(&id, 0))?;
+            let sum = each.iter().fold(BackendStats::default(), |a, b| a.plus(&b.0));
             counters.backends.insert(id, sum);
         }
         let map: PerCpuArray<&MapData, ServicePod> = PerCpuArray::try_from(self.map(maps::SERVICE_STATS)?)?;
         for id in services {
-            let sum = map.get(&id, 0)?.iter().fold(ServiceStats::default(), |a, b| a.plus(&b.0));
+            let each = self.errors.note(maps::SERVICE_STATS, READ, map.get(&id, 0))?;
+            let sum = each.iter().fold(ServiceStats::default(), |a, b| a.plus(&b.0));
             counters.services.insert(id, sum);
         }
         let map: PerCpuArray<&MapData, u64> = PerCpuArray::try_from(self.map(maps::REASONS)?)?;
         for reason in Reason::ALL {
-            counters.reasons.push(map.get(&(*reason as u32), 0)?.iter().sum());
+            let each = self.errors.note(maps::REASONS, READ, map.get(&(*reason as u32), 0))?;
+            counters.reasons.push(each.iter().sum());
         }
         Ok(counters)
     }
@@ -82,7 +86,7 @@ impl Dataplane {
             PerCpuArray::try_from(self.base.map_mut(name).ok_or_else(missing)?)?;
         let zeros =
             PerCpuValues::try_from(vec![zero; self.cpus]).map_err(|error| Error::Load(error.to_string()))?;
-        Ok(map.set(id, zeros, 0)?)
+        Ok(self.errors.note(name, WRITE, map.set(id, zeros, 0))?)
     }
 
     fn map(&self, name: &str) -> Result<&Map, Error> {

@@ -11,6 +11,7 @@ use director_ebpf::abi::{Addr, MAX_GROUPS, MAX_GUARDED, mac_word, maps};
 
 use super::Dataplane;
 use super::error::Error;
+use super::faults::{DELETE, MapErrors, READ, WRITE};
 use super::mapped::Mapped;
 use super::object;
 use crate::model::{mapped, unmapped};
@@ -86,8 +87,8 @@ impl Dataplane {
     /// cannot be written.
     pub fn guard(&mut self, groups: &[GuardedGroup]) -> Result<(), Error> {
         let Guarded { addresses, macs } = Guarded::of(groups)?;
-        level(&mut self.guard, &addresses)?;
-        level(&mut self.virtual_macs, &macs)
+        level((maps::GUARD, &mut self.guard), &addresses, &self.errors)?;
+        level((maps::VMACS, &mut self.virtual_macs), &macs, &self.errors)
     }
 
     /// Guards nothing any more, and ends all leases: what a director without a heartbeat does with a predecessor's guard. From
@@ -146,16 +147,21 @@ impl Guarded {
 }
 
 /// Makes a map hold exactly this. What shall go goes first, so that there is room.
-fn level<K: Pod + Ord>(map: &mut HashMap<MapData, K, u32>, wanted: &BTreeMap<K, u32>) -> Result<(), Error> {
-    let there = map.iter().collect::<Result<BTreeMap<K, u32>, MapError>>()?;
+fn level<K: Pod + Ord>(
+    (name, map): (&str, &mut HashMap<MapData, K, u32>),
+    wanted: &BTreeMap<K, u32>,
+    errors: &MapErrors,
+) -> Result<(), Error> {
+    let there = map.iter().collect::<Result<BTreeMap<K, u32>, MapError>>();
+    let there = errors.note(name, READ, there)?;
     for key in there.keys().filter(|key| !wanted.contains_key(key)) {
         match map.remove(key) {
             Ok(()) | Err(MapError::KeyNotFound) => {}
-            Err(error) => return Err(error.into()),
+            Err(error) => errors.note(name, DELETE, Err(error))?,
         }
     }
     for (key, group) in wanted.iter().filter(|(key, group)| there.get(key) != Some(group)) {
-        map.insert(key, group, 0)?;
+        errors.note(name, WRITE, map.insert(key, group, 0))?;
     }
     Ok(())
 }

@@ -9,6 +9,7 @@ mod attach;
 mod clock;
 mod counters;
 mod error;
+mod faults;
 mod flows;
 mod guard;
 mod layouts;
@@ -31,6 +32,7 @@ use director_ebpf::abi::{self, Backend, Service, ServiceKey, SlotLine, maps};
 pub use attach::{Attachment, Mode};
 pub use counters::Counters;
 pub use error::Error;
+pub use faults::MapErrors;
 pub use flows::{Flow, FlowTable, Kind, State, SweepReport};
 pub use guard::{GuardedGroup, Lease, Leases};
 pub use object::{LAB_OBJECT, OBJECT};
@@ -69,6 +71,7 @@ pub struct Dataplane {
     guard: HashMap<MapData, abi::Addr, u32>,
     virtual_macs: HashMap<MapData, u64, u32>,
     flows: Arc<FlowTable>,
+    errors: Arc<MapErrors>,
     attached: BTreeMap<String, attach::Attached>,
     /// CPUs that per-CPU maps have values for.
     cpus: usize,
@@ -140,6 +143,7 @@ impl Dataplane {
             guard: object::take(&mut base, maps::GUARD)?,
             virtual_macs: object::take(&mut base, maps::VMACS)?,
             flows: Arc::new(flows),
+            errors: Arc::default(),
             attached: BTreeMap::new(),
             cpus: aya::util::nr_cpus().map_err(|(what, error)| Error::File(what.into(), error))?,
             quarantine: BTreeMap::new(),
@@ -164,6 +168,11 @@ impl Dataplane {
     /// The flow table, to walk at any time from any thread.
     pub fn flows(&self) -> Arc<FlowTable> {
         Arc::clone(&self.flows)
+    }
+
+    /// Operations on maps that failed, to look at at any time.
+    pub fn map_errors(&self) -> Arc<MapErrors> {
+        Arc::clone(&self.errors)
     }
 
     /// The time in ticks.
@@ -209,12 +218,13 @@ impl Dataplane {
             }
         }
         for entry in self.keys.iter() {
-            let (key, id) = entry?;
+            let (key, id) = self.errors.note(maps::SERVICE_KEYS, faults::READ, entry)?;
             observed.keys.insert(key.0, id);
         }
-        observed.filter = Box::new(self.filter.get(&0, 0)?.0);
+        let filter = self.errors.note(maps::ADDR_FILTER, faults::READ, self.filter.get(&0, 0))?;
+        observed.filter = Box::new(filter.0);
         let devices: Result<BTreeSet<u32>, _> = self.devices.keys().collect();
-        observed.devices = devices?;
+        observed.devices = self.errors.note(maps::DEVICES, faults::READ, devices)?;
         observed.attached = self.attached.values().map(|attached| attached.attachment.ifindex).collect();
         observed.quarantined_backends = self.quarantine.keys().copied().collect();
         Ok(observed)

@@ -8,6 +8,7 @@ use super::machine::Machine;
 use super::message::{Key, Role};
 use super::moment::Moment;
 use super::node::{Group, Node, Other};
+use super::session::Counts;
 use super::transport::LinkStatus;
 
 /// The cluster as one director sees it.
@@ -27,7 +28,7 @@ pub struct Cluster {
     pub peers: Vec<PeerReport>,
     /// Its links, in the configuration's order.
     pub links: Vec<LinkReport>,
-    /// Messages that were not believed, by reason.
+    /// Messages that were not believed, by reason: of all links, those that are no longer configured included.
     pub refused: Vec<(String, u64)>,
     /// How late its own messages were sent.
     pub late: Lateness,
@@ -159,6 +160,9 @@ pub struct LinkReport {
     pub garbled: u64,
     /// The last error.
     pub last_error: Option<String>,
+    /// Messages that came by it and were not believed, by reason.
+    #[serde(default)]
+    pub refused: Vec<(String, u64)>,
 }
 
 impl Cluster {
@@ -180,8 +184,8 @@ impl Cluster {
             witnesses: (node.witnesses().unwrap_or(0), witnesses),
             groups: (0..node.groups.len()).map(|i| group(node, i, now)).collect(),
             peers: node.others.iter().map(|other| peer(machine, other, links.len(), config, at)).collect(),
-            links: links.iter().map(link).collect(),
-            refused: counters.total.iter().map(|(reason, count)| (reason.to_owned(), count)).collect(),
+            links: links.iter().enumerate().map(|(i, status)| link(status, counters.links.get(i))).collect(),
+            refused: by_reason(&counters.total),
             late: Lateness::default(),
         }
     }
@@ -285,7 +289,11 @@ fn peer_link(machine: &Machine, peer: Key, link: usize, now: Moment) -> PeerLink
     }
 }
 
-fn link(status: &LinkStatus) -> LinkReport {
+fn by_reason(counts: &Counts) -> Vec<(String, u64)> {
+    counts.iter().map(|(reason, count)| (reason.to_owned(), count)).collect()
+}
+
+fn link(status: &LinkStatus, refused: Option<&Counts>) -> LinkReport {
     LinkReport {
         name: status.name.clone(),
         open: status.open,
@@ -294,6 +302,7 @@ fn link(status: &LinkStatus) -> LinkReport {
         strangers: status.strangers,
         garbled: status.garbled,
         last_error: status.last_error.clone(),
+        refused: refused.map(by_reason).unwrap_or_default(),
     }
 }
 

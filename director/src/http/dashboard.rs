@@ -41,10 +41,10 @@ pub(super) fn page(path: &str) -> Option<Response<Body>> {
 
 /// What the page shows at a moment.
 #[derive(Serialize)]
-struct Shown<'a> {
-    status: &'a Status,
+struct Shown {
+    status: Status,
     /// The last ones, the newest at the end.
-    events: &'a [Event],
+    events: Vec<Event>,
 }
 
 /// Makes frames of the stream.
@@ -66,10 +66,11 @@ impl Frames {
             self.last.store(event.id, Ordering::Relaxed);
         }
         let surplus = events.len().saturating_sub(SHOWN as usize);
-        match serde_json::to_string(&Shown { status: &status, events: &events[surplus..] }) {
+        let shown = Shown { status, events: events[surplus..].to_vec() };
+        match super::json(shown).await {
             // JSON has its line breaks escaped.
             Ok(json) => format!("data: {json}\n\n").into(),
-            Err(error) => trouble(&error.to_string()),
+            Err(refusal) => trouble(&refusal.body.error),
         }
     }
 }

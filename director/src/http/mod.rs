@@ -10,6 +10,7 @@
 //! | `/api/status`, `/api/events` | what `director status --json` and `director events --json` say |
 
 mod dashboard;
+mod large;
 mod live;
 mod names;
 
@@ -29,9 +30,10 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 
 use self::dashboard::Frames;
+use self::large::Places;
 use self::live::Live;
 use self::names::Names;
-use crate::api::connections::{self, Body};
+use crate::api::connections::{self, Body, TakenWithin};
 use crate::api::server::{Director, Refusal};
 use crate::model::Http;
 
@@ -46,10 +48,16 @@ const TEXT: &str = "text/plain; charset=utf-8";
 const EVENTS: &str = "text/event-stream";
 const JSON: &str = "application/json";
 
-/// What there is to serve.
-struct Site<D> {
+/// What there is to serve, wherever that is.
+struct Matter<D> {
     director: Arc<D>,
-    live: Arc<Live>,
+    live: Live,
+    places: Places,
+}
+
+/// The same at an address.
+struct Site<D> {
+    matter: Arc<Matter<D>>,
     names: Names,
 }
 
@@ -59,18 +67,19 @@ pub async fn serve<D: Director>(
     problem: watch::Sender<Option<String>>,
     director: Arc<D>,
 ) {
-    let (live, frames) = (Arc::new(Live::new(live::EVERY)), Frames::default());
+    let frames = Frames::default();
+    let matter = Matter { director, live: Live::new(live::EVERY), places: Places::new(large::PATIENCE) };
+    let matter = Arc::new(matter);
     tokio::select! {
-        () = live.produce(|| frames.next(director.as_ref())) => {}
-        () = follow(wanted, problem, &director, &live) => {}
+        () = matter.live.produce(|| frames.next(matter.director.as_ref())) => {}
+        () = follow(wanted, problem, &matter) => {}
     }
 }
 
 async fn follow<D: Director>(
     mut wanted: watch::Receiver<Option<Http>>,
     problem: watch::Sender<Option<String>>,
-    director: &Arc<D>,
-    live: &Arc<Live>,
+    matter: &Arc<Matter<D>>,
 ) {
     loop {
         let http = wanted.borrow_and_update().clone();
@@ -79,7 +88,7 @@ async fn follow<D: Director>(
                 Some(http) => {
                     let names =
                         Names::new(&rustix::system::uname().nodename().to_string_lossy(), &http.hosts);
-                    let site = Site { director: Arc::clone(director), live: Arc::clone(live), names };
+                    let site = Site { matter: Arc::clone(matter), names };
                     serve_at(http.listen, &problem, &Arc::new(site)).await;
                 }
                 None => {
@@ -130,7 +139,7 @@ fn accept(listener: &TcpListener, cx: &mut Context) -> Poll<io::Result<TcpStream
 }
 
 async fn answer<D: Director>(request: Request<Incoming>, site: &Site<D>) -> Response<Body> {
-    let director = &site.director;
+    let Matter { director, live, places } = site.matter.as_ref();
     let path = request.uri().path();
     // Whether the daemon answers is no secret, and watchers have names of their own for it.
     if path != "/healthz"
@@ -145,19 +154,15 @@ async fn answer<D: Director>(request: Request<Incoming>, site: &Site<D>) -> Resp
         return response;
     }
     match path {
-        "/metrics" => match director.metrics().await {
-            Ok(metrics) => respond(StatusCode::OK, METRICS, metrics),
-            Err(refusal) => failed(refusal),
-        },
+        "/metrics" => large(places, METRICS, director.metrics()).await,
         "/healthz" => text(StatusCode::OK, "ok\n".to_owned()),
-        "/readyz" => match director.status().await {
-            Ok(status) if status.problems.is_empty() => text(StatusCode::OK, "ready\n".to_owned()),
-            Ok(status) => text(StatusCode::SERVICE_UNAVAILABLE, status.problems.join("\n") + "\n"),
-            Err(refusal) => failed(refusal),
+        "/readyz" => match director.problems().await {
+            problems if problems.is_empty() => text(StatusCode::OK, "ready\n".to_owned()),
+            problems => text(StatusCode::SERVICE_UNAVAILABLE, problems.join("\n") + "\n"),
         },
-        "/api/status" => json(director.status().await),
-        "/api/events" => json(director.events(0).await),
-        "/api/live" => listen(&site.live),
+        "/api/status" => large(places, JSON, async { json(director.status().await?).await }).await,
+        "/api/events" => large(places, JSON, async { json(director.events(0).await?).await }).await,
+        "/api/live" => listen(live),
         path => match dashboard::page(path) {
             Some(page) => page,
             None => text(StatusCode::NOT_FOUND, format!("there is no {path}\n")),
@@ -173,25 +178,40 @@ fn listen(live: &Live) -> Response<Body> {
             response.headers_mut().insert("x-accel-buffering", HeaderValue::from_static("no"));
             response
         }
-        None => {
-            let why = format!("{} listen already\n", live::MOST_LISTENERS);
-            let mut response = text(StatusCode::SERVICE_UNAVAILABLE, why);
-            response.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("10"));
+        None => busy(format!("{} listen already\n", live::MOST_LISTENERS)),
+    }
+}
+
+/// An answer that may take much memory.
+async fn large(
+    places: &Places,
+    content: &'static str,
+    make: impl Future<Output = Result<String, Refusal>>,
+) -> Response<Body> {
+    let Some(place) = places.take().await else {
+        return busy(format!("{} large answers are under way already\n", large::MOST));
+    };
+    match make.await {
+        Ok(answer) => {
+            let mut response = respond(StatusCode::OK, content, place.hold(answer));
+            response.extensions_mut().insert(TakenWithin(large::TAKEN_WITHIN));
             response
         }
+        Err(refusal) => text(StatusCode::INTERNAL_SERVER_ERROR, refusal.body.error + "\n"),
     }
 }
 
-fn failed(refusal: Refusal) -> Response<Body> {
-    text(StatusCode::INTERNAL_SERVER_ERROR, refusal.body.error + "\n")
+/// Written by a thread of its own: it may be much.
+async fn json(value: impl Serialize + Send + 'static) -> Result<String, Refusal> {
+    let refusal = |error: &dyn std::fmt::Display| Refusal::new(false, format!("cannot write JSON: {error}"));
+    let written = tokio::task::spawn_blocking(move || serde_json::to_string(&value)).await;
+    written.map_err(|error| refusal(&error))?.map_err(|error| refusal(&error))
 }
 
-fn json<T: Serialize>(result: Result<T, Refusal>) -> Response<Body> {
-    match result.map(|value| serde_json::to_string(&value)) {
-        Ok(Ok(json)) => respond(StatusCode::OK, JSON, json),
-        Ok(Err(error)) => text(StatusCode::INTERNAL_SERVER_ERROR, format!("cannot write JSON: {error}\n")),
-        Err(refusal) => failed(refusal),
-    }
+fn busy(why: String) -> Response<Body> {
+    let mut response = text(StatusCode::SERVICE_UNAVAILABLE, why);
+    response.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("10"));
+    response
 }
 
 fn text(status: StatusCode, text: String) -> Response<Body> {

@@ -56,10 +56,22 @@ impl<S: Subscriber> Layer<S> for Limits {
         let level = *metadata.level();
         let room = if level <= Level::WARN { TROUBLE } else { NEWS };
         let place = metadata.callsite();
-        let verdict = self.held.lock().limiter.judge(&place, room, Instant::now());
+        let verdict = {
+            let mut held = self.held.lock();
+            let verdict = held.limiter.judge(&place, room, Instant::now());
+            if verdict == (Verdict::LeaveOut { first: true }) {
+                // With the count, so that neither is told without the other.
+                let text = format!("a line of {}", metadata.target());
+                held.samples.insert(place.clone(), Sample { level, text });
+            }
+            verdict
+        };
         if verdict == (Verdict::LeaveOut { first: true }) {
-            let sample = Sample { level, text: shown(event) };
-            self.held.lock().samples.insert(place, sample);
+            // Without the lock: the event's values write themselves, and may log. What was told meanwhile is told.
+            let text = shown(event);
+            if let Some(sample) = self.held.lock().samples.get_mut(&place) {
+                sample.text = text;
+            }
             self.lines.wake();
         }
         verdict == Verdict::Write
@@ -142,6 +154,42 @@ mod tests {
         fn flush(&mut self) -> io::Result<()> {
             Ok(())
         }
+    }
+
+    /// Shown, it has everything told that was left out until then, by another thread.
+    struct Teller<'a>(&'a Held, &'a tracing::Dispatch);
+
+    impl std::fmt::Debug for Teller<'_> {
+        fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+            let Teller(held, log) = self;
+            std::thread::scope(|scope| {
+                scope.spawn(|| tracing::dispatcher::with_default(log, || held.tell(None)));
+            });
+            f.write_str("told")
+        }
+    }
+
+    #[test]
+    fn what_is_told_while_a_line_is_left_out_is_not_lost() {
+        let (held, written) = (Arc::new(Held::default()), Written::default());
+        let (_log, lines) = writer::start(io::sink(), Arc::default()).expect("a thread");
+        let to = written.clone();
+        let text = fmt::layer().with_writer(move || to.clone()).with_ansi(false).without_time();
+        let log = registry().with(Limits::new(Arc::clone(&held), lines)).with(text.with_target(false));
+        let log = tracing::Dispatch::new(log);
+        tracing::dispatcher::with_default(&log, || {
+            for number in 0..=TROUBLE.first {
+                // Only the last one is left out.
+                let teller = (number == TROUBLE.first).then_some(Teller(&held, &log));
+                tracing::warn!(target: "somewhere", ?teller, "it fails");
+            }
+            held.tell(None);
+        });
+        let text = String::from_utf8(written.0.lock().unwrap().clone()).unwrap();
+        let lines: Vec<&str> = text.lines().collect();
+        assert_eq!(lines.len(), TROUBLE.first as usize + 1, "{text}");
+        let told = " WARN 1 more like this were left out: a line of somewhere left_out=1";
+        assert_eq!(lines[lines.len() - 1], told);
     }
 
     #[test]

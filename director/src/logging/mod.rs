@@ -30,6 +30,21 @@ pub enum Format {
     Json,
 }
 
+/// What ends the process, as the log in JSON has its lines.
+pub fn error_as_json(message: &str) -> String {
+    let mut timestamp = String::new();
+    // A string takes all that is written to it.
+    let _ =
+        fmt::time::FormatTime::format_time(&fmt::time::SystemTime, &mut format::Writer::new(&mut timestamp));
+    let line = serde_json::json!({
+        "timestamp": timestamp,
+        "level": "ERROR",
+        "message": message,
+        "target": "director",
+    });
+    line.to_string()
+}
+
 /// Sends what this process logs to standard error, until the end: then the log waits for the last lines. `limited`: of lines that are
 /// alike, at most so many as [`limit`] says.
 ///

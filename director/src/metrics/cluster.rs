@@ -88,8 +88,9 @@ const GARBLED: Metric = counter(
 );
 const REFUSED: Metric = counter(
     "director_heartbeat_refused_total",
-    &["reason"],
-    "Messages that were not believed or not acted upon, by reason. One is there when it happened first.",
+    &["link", "reason"],
+    "Messages that were not believed or not acted upon, by reason; those of links that are no longer configured have the link `gone`. \
+     One is there when it happened first.",
 );
 const LATENESS: Metric = gauge(
     "director_heartbeat_lateness_seconds",
@@ -131,6 +132,8 @@ pub(super) const ALL: &[&Metric] = &[
     &LATENESS,
 ];
 
+/// In place of the name of a link that is not there any more.
+const GONE: &str = "gone";
 const ROLES: [&str; 4] = ["standby", "candidate", "active", "yielding"];
 
 pub(super) fn write(page: &mut Page, pair: &PairStatus, sources: &Sources) {
@@ -144,7 +147,7 @@ pub(super) fn write(page: &mut Page, pair: &PairStatus, sources: &Sources) {
     write_peers(page, &cluster.peers);
     write_peer_links(page, cluster);
     write_links(page, &cluster.links);
-    page.write(&REFUSED, cluster.refused.iter().map(|(reason, count)| ([&**reason], *count as f64)));
+    write_refused(page, cluster);
     let late = &cluster.late;
     let late = [("50", late.p50), ("99", late.p99), ("99.9", late.p999), ("100", late.max)];
     page.write(&LATENESS, late.map(|(percentile, micros)| ([percentile], micros as f64 / 1e6)));
@@ -215,4 +218,16 @@ fn write_links(page: &mut Page, links: &[LinkReport]) {
     each(&SEND_ERRORS, |link| link.send_errors as f64);
     each(&STRANGERS, |link| link.strangers as f64);
     each(&GARBLED, |link| link.garbled as f64);
+}
+
+fn write_refused(page: &mut Page, cluster: &Cluster) {
+    let by_links = cluster.links.iter().flat_map(|link| {
+        link.refused.iter().map(|(reason, count)| ([&*link.name, &**reason], *count as f64))
+    });
+    let gone = cluster.refused.iter().filter_map(|(reason, all)| {
+        let known = cluster.links.iter().flat_map(|link| &link.refused);
+        let known: u64 = known.filter(|(other, _)| other == reason).map(|(_, count)| count).sum();
+        (*all > known).then(|| ([GONE, &**reason], (all - known) as f64))
+    });
+    page.write(&REFUSED, by_links.chain(gone));
 }

@@ -35,6 +35,7 @@ pub fn sources(services: u16, reals: u8) -> Sources {
     reloads.take(false, at(200));
     Sources {
         tallies: keys.map(|key| (key, tally())).collect(),
+        active: services.iter().map(|service| service.forward == Forward::Direct).collect(),
         serving: services.iter().map(|service| vec![true; service.reals.len()]).collect(),
         status: status(services),
         own: Some(Own {
@@ -48,6 +49,7 @@ pub fn sources(services: u16, reals: u8) -> Sources {
         started: at(50),
         reloads,
         log_lines_lost: 3,
+        map_errors: vec![("DEVICES", "write", 2), ("GUARD", "write", 0)],
         moves: Moves::from([(("default".to_owned(), "active", "no_owner"), 2)]),
         takeovers: vec![("default".to_owned(), at(60), Duration::from_millis(7))],
     }
@@ -79,6 +81,8 @@ fn status(services: Vec<ServiceStatus>) -> Status {
             ifindex: 2,
             mode: Mode::Native,
             replaced: false,
+            program: 17,
+            tag: "6b5a0c1d2e3f4051".into(),
         }],
         vips: vec![VipStatus {
             address: [192, 0, 2, 10].into(),
@@ -93,6 +97,9 @@ fn status(services: Vec<ServiceStatus>) -> Status {
             places: 2_048,
             used: 15,
             established: 5,
+            embryonic: 4,
+            closing: 3,
+            closed: 3,
             other: 10,
             ..Default::default()
         },
@@ -166,6 +173,7 @@ fn pair() -> PairStatus {
         strangers: 2,
         garbled: 3,
         last_error: None,
+        refused: vec![("replayed".into(), 3)],
     };
     let way = PeerLinkReport {
         heard: true,
@@ -219,7 +227,7 @@ fn pair() -> PairStatus {
         groups: vec![group],
         peers: vec![peer],
         links: vec![link("udp 192.0.2.11:694"), link("serial /dev/ttyS0")],
-        refused: vec![("replayed".into(), 3)],
+        refused: vec![("no-link".into(), 1), ("replayed".into(), 7)],
         late: Lateness { count: 10, p50: 20, p99: 90, p999: 150, max: 2_000 },
     };
     PairStatus { cluster, taken: Vec::new(), means: vec![means] }

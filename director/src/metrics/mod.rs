@@ -25,6 +25,8 @@ pub struct Sources {
     pub status: Status,
     /// Which real servers take new flows, in the status's order.
     pub serving: Vec<Vec<bool>>,
+    /// Which services' clients this director serves, in the same order.
+    pub active: Vec<bool>,
     /// What was counted of the checks.
     pub tallies: HashMap<RealKey, Tally>,
     /// What this process takes, as far as the system tells.
@@ -33,6 +35,8 @@ pub struct Sources {
     pub started: SystemTime,
     /// What came of reloads.
     pub reloads: Reloads,
+    /// Operations on maps that failed: map, operation, how often.
+    pub map_errors: Vec<(&'static str, &'static str, u64)>,
     /// Lines that the log lost.
     pub log_lines_lost: u64,
     /// Changes of roles in the cluster.
@@ -53,7 +57,7 @@ pub fn text(sources: &Sources) -> String {
     let mut page = Page::with_room(reals * ROOM.0 + ROOM.1);
     process::write(&mut page, sources);
     services::write(&mut page, sources);
-    dataplane::write(&mut page, &sources.status);
+    dataplane::write(&mut page, sources);
     if let Some(pair) = &sources.status.pair {
         cluster::write(&mut page, pair, sources);
     }

@@ -15,6 +15,11 @@ const INFO: Metric = gauge(
     &["service", "vip", "protocol", "forward", "scheduler"],
     "Always 1; what the service is.",
 );
+const ACTIVE: Metric = gauge(
+    "director_service_active",
+    SERVICE,
+    "1 if this director serves the service's clients: it is alone, or active for the group of the service's VIP.",
+);
 const FALLBACK: Metric =
     gauge("director_service_fallback", SERVICE, "1 if the fallback serves, for too few real servers do.");
 const PANIC: Metric = gauge(
@@ -100,6 +105,7 @@ const CHECK_FAILURES: Metric = counter(
 #[cfg(test)]
 pub(super) const ALL: &[&Metric] = &[
     &INFO,
+    &ACTIVE,
     &FALLBACK,
     &PANIC,
     &NO_REAL_DROPPED,
@@ -144,6 +150,8 @@ impl Row<'_> {
 
 pub(super) fn write(page: &mut Page, sources: &Sources) {
     write_services(page, &sources.status.services);
+    let services = sources.status.services.iter().zip(&sources.active);
+    page.write(&ACTIVE, services.map(|(service, active)| ([&*service.name], flag(*active))));
     let rows = rows(sources);
     write_traffic(page, &rows);
     write_standing(page, &rows);

@@ -42,8 +42,13 @@ fn samples_have_their_labels_and_base_units() {
         ("director_packets_dropped_total{reason=\"drop_truncated\"}", 9.0),
         ("director_packets_rejected_total{reason=\"reject_rst\"}", 18.0),
         ("director_flow_events_total{reason=\"flow_unplaced\"}", 21.0),
-        ("director_flow_table_entries{kind=\"other\"}", 10.0),
+        ("director_flow_table_entries{kind=\"embryonic\"}", 4.0),
+        ("director_map_errors_total{map=\"DEVICES\",operation=\"write\"}", 2.0),
+        ("director_map_errors_total{map=\"GUARD\",operation=\"write\"}", 0.0),
         ("director_interface_info{interface=\"eth0\",mode=\"native\"}", 1.0),
+        ("director_program_info{interface=\"eth0\",id=\"17\",tag=\"6b5a0c1d2e3f4051\"}", 1.0),
+        ("director_service_active{service=\"service-0\"}", 1.0),
+        ("director_service_active{service=\"service-1\"}", 0.0),
         ("director_real_bytes_in_total{service=\"service-0\",real=\"10.0.0.1\"}", 98_765_432_109_876.0),
         ("director_real_bytes_out_total{service=\"service-1\",real=\"10.0.1.0:8080\"}", 5_678.0),
         ("director_real_up{service=\"service-0\",real=\"10.0.0.1\"}", 0.0),
@@ -67,6 +72,10 @@ fn samples_have_their_labels_and_base_units() {
         ("director_peer_config_equal{peer=\"lb2\"}", 0.0),
         ("director_peer_clock_ahead_seconds{peer=\"lb2\"}", -0.25),
         ("director_heartbeat_delay_seconds{peer=\"lb2\",link=\"serial /dev/ttyS0\"}", 0.000_25),
+        ("director_heartbeat_refused_total{link=\"serial /dev/ttyS0\",reason=\"replayed\"}", 3.0),
+        // Seven in all: one came by a link that is not there any more.
+        ("director_heartbeat_refused_total{link=\"gone\",reason=\"replayed\"}", 1.0),
+        ("director_heartbeat_refused_total{link=\"gone\",reason=\"no-link\"}", 1.0),
         ("director_heartbeat_lateness_seconds{percentile=\"99.9\"}", 0.000_15),
     ] {
         assert_value(&text, sample, expected);

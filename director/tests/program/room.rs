@@ -2,6 +2,7 @@
 
 use director::dataplane::{Kind, State, Verdict};
 use director::model::{Forward, Limits, Persistence, Protocol, Scheduler, Unserved};
+use director::reconcile::MapOp;
 use director_ebpf::abi::Reason;
 use std::time::Duration;
 
@@ -229,4 +230,15 @@ fn templates_and_fragments_take_places_too() {
         rig.flows().iter().filter(|flow| flow.client.port() == 1 && flow.kind == Kind::Client).count(),
         1
     );
+}
+
+/// An operation on a map that the kernel refuses is stepped over, or not; it is counted.
+#[test]
+fn operations_that_fail_are_counted() {
+    let mut rig = tiny(Protocol::Tcp, Forward::Direct);
+    let errors = rig.dataplane.map_errors();
+    assert_eq!(errors.counts().iter().map(|(_, _, count)| count).sum::<u64>(), 0);
+    let nowhere = MapOp::PutDevice { ifindex: i32::MAX as u32 };
+    rig.dataplane.apply(&[nowhere]).expect("an interface that is gone is stepped over");
+    assert!(errors.counts().contains(&("DEVICES", "write", 1)), "{:?}", errors.counts());
 }

@@ -29,6 +29,46 @@ fn row_says(table: &str, first: &str, text: &str) -> String {
     )
 }
 
+/// Whether the cell of a row in a column is what a test of its text `text` says.
+fn cell(table: &str, first: &str, column: &str, is: &str) -> String {
+    let [table, first, column] = [format!("{table} tbody tr"), first.to_owned(), column.to_owned()]
+        .map(|word| serde_json::json!(word));
+    format!(
+        "[...document.querySelectorAll({table})].filter((row) => row.cells[0].innerText === {first})\
+         .flatMap((row) => [...row.cells]).filter((cell) => cell.dataset.label === {column})\
+         .map((cell) => cell.innerText).some((text) => {is})"
+    )
+}
+
+/// Whether a graph's line has points of several heights: something passed, and was not always the same.
+fn moves(graph: &str) -> String {
+    format!(
+        "new Set((document.querySelector({}).getAttribute('d').match(/ [0-9.]+/g) ?? [])).size > 1",
+        serde_json::json!(graph)
+    )
+}
+
+/// The page's ground, and the least contrast of its words with what they stand on (WCAG 2.2, 1.4.3 and its relative luminance).
+const CONTRAST: &str = r"(() => {
+    const parts = (color) => color.match(/[0-9.]+/g).map(Number);
+    const light = (color) => {
+        const [r, g, b] = parts(color).slice(0, 3).map((part) => part / 255)
+            .map((part) => part <= 0.04045 ? part / 12.92 : ((part + 0.055) / 1.055) ** 2.4);
+        return 0.2126 * r + 0.7152 * g + 0.0722 * b;
+    };
+    const ground = (node) => {
+        const color = getComputedStyle(node).backgroundColor;
+        return parts(color)[3] === 0 ? ground(node.parentElement) : color;
+    };
+    const contrast = (node) => {
+        const [high, low] = [light(getComputedStyle(node).color), light(ground(node))].sort((a, b) => b - a);
+        return (high + 0.05) / (low + 0.05);
+    };
+    const words = [...document.querySelectorAll('h1, h2, h3, p, th, td, li, figcaption span')];
+    const seen = words.filter((node) => node.innerText && node.checkVisibility());
+    return { ground: light(getComputedStyle(document.body).backgroundColor), least: Math.min(...seen.map(contrast)) };
+})()";
+
 /// A shop whose real servers are checked, forwarded by NAT so that answers are seen.
 fn config(config: Config) -> Config {
     let shop = Service::tcp("shop", NAT_VIPS[0], 8080).nat().scheduler("wrr");
@@ -57,15 +97,21 @@ fn the_page_shows_the_pair_and_its_services_and_follows_what_happens() -> Result
     page.await_true("all services", "document.querySelectorAll('article.service').length === 9")?;
     let shop = "[data-service=shop]";
     page.await_true("a check's word", &row_says(shop, "192.0.2.23", "up for"))?;
+    page.await_true("the weight", &cell(shop, "192.0.2.21", "Weight", "text === '3'"))?;
+    page.await_true(
+        "what the last check said",
+        &cell(shop, "192.0.2.23", "Last check", "text === 'passed'"),
+    )?;
+    page.await_true("no problems", "document.getElementById('problems').hidden")?;
     let load = Load::new(&format!("http://{}:8080/", NAT_VIPS[0]), Duration::from_secs(2)).connections(4);
     load.run(pair.lab().client())?;
-    page.await_true(
-        "a graph",
-        &format!("document.querySelector('{shop} path.out').getAttribute('d').length > 20"),
-    )?;
+    page.await_true("a graph of traffic", &moves(&format!("{shop} figure:nth-child(1) path.out")))?;
+    page.await_true("a graph of connections", &moves(&format!("{shop} figure:nth-child(2) path.in")))?;
 
     let cut = pair.lab().cut_cable("real3")?;
     page.await_true("the dead real server", &row_says(shop, "192.0.2.23", "down for"))?;
+    let why = "/^no |unreachable|no route/i.test(text)";
+    page.await_true("why", &cell(shop, "192.0.2.23", "Last check", why))?;
     page.await_true("its event", &says("#events", "shop 192.0.2.23"))?;
     cut.heal()?;
     page.await_true("it is back", &row_says(shop, "192.0.2.23", "up for"))?;
@@ -74,12 +120,7 @@ fn the_page_shows_the_pair_and_its_services_and_follows_what_happens() -> Result
     page.await_true("the new owner", &row_says("#groups", "default", "lb2"))?;
     page.await_true("the new role", &row_says("#groups", "default", "standby"))?;
 
-    for (width, height) in [PHONE, DESK] {
-        page.resize(width, height)?;
-        // Not `innerWidth`: a phone makes that as wide as what is too wide.
-        let fits = format!("document.documentElement.scrollWidth <= {width}");
-        page.await_true("no horizontal scroll", &fits)?;
-    }
+    looks(&mut page)?;
     ensure!(page.complaints().is_empty(), "{:?}", page.complaints());
 
     // The daemon goes and comes back, and the page with it.
@@ -87,6 +128,9 @@ fn the_page_shows_the_pair_and_its_services_and_follows_what_happens() -> Result
     page.await_true("it is lost", &says("#link", "lost"))?;
     pair.director(1).run()?;
     page.await_true("it is live again", LIVE)?;
+    ensure!(pair.director(2).terminate()?.success(), "{}", pair.story());
+    page.await_true("the problem", &says("#problems", "the director lb2 is not heard"))?;
+    page.await_true("how many there are", "document.title.startsWith('(1) lb1')")?;
 
     // Nothing is asked elsewhere, and no text becomes elements; and a complaint of it would have been noticed.
     let before = page.complaints().len();
@@ -95,6 +139,30 @@ fn the_page_shows_the_pair_and_its_services_and_follows_what_happens() -> Result
     let inner = "try { document.body.innerHTML = '<p>'; false } catch { true }";
     ensure!(page.evaluate(inner)? == true, "text became elements");
     ensure!(page.complaints().len() >= before + 2, "{:?}", page.complaints());
+    Ok(())
+}
+
+/// The page is readable on a phone and on a desk, light and dark.
+fn looks(page: &mut Browser) -> Result<()> {
+    // A row is a card on a phone: no head above the columns, so each cell says its own.
+    let cards = "getComputedStyle(document.querySelector('[data-service=shop] tbody tr')).display === 'block' && \
+                 getComputedStyle(document.querySelector('[data-service=shop] td[data-label=Weight]'), '::before')\
+                 .content === '\"Weight\"'";
+    for (size @ (width, height), is_card) in [(PHONE, true), (DESK, false)] {
+        page.resize(width, height)?;
+        // Not `innerWidth`: a phone makes that as wide as what is too wide.
+        let fits = format!("document.documentElement.scrollWidth <= {width}");
+        page.await_true("no horizontal scroll", &fits)?;
+        page.await_true(&format!("cards or not at {size:?}"), &format!("({cards}) === {is_card}"))?;
+    }
+    for (scheme, is_light) in [("dark", false), ("light", true)] {
+        page.prefer(scheme)?;
+        let is_so = format!("(({CONTRAST}).ground > 0.5) === {is_light}");
+        page.await_true(&format!("the scheme {scheme}"), &is_so)?;
+        let least = page.evaluate(CONTRAST)?["least"].as_f64().context("no contrast")?;
+        // WCAG's AA.
+        ensure!(least >= 4.5, "{scheme}: a contrast of {least:.2}");
+    }
     Ok(())
 }
 

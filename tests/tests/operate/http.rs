@@ -1,6 +1,8 @@
 //! HTTP: whether the director is well, for those who watch it.
 
-use std::time::Duration;
+use std::io::{ErrorKind, Read, Write};
+use std::net::TcpStream;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use tests::lab::{Config, DIRECT_VIPS, Daemon, Lab, Service};
@@ -56,12 +58,45 @@ fn an_address_that_is_taken_is_a_problem_until_it_is_free() -> Result<()> {
     drop(taken);
     wait::until("HTTP", Duration::from_secs(5), || Ok(get(&lab, &[], "/healthz").ok().map(drop)))?;
     ensure!(director.status()?["problems"] == serde_json::json!([]));
-    // A reload moves it.
+    // A reload moves it, and whoever was served at the old address is let go.
+    let mut dashboard = open(&lab, "/api/live", "data: ")?;
+    let mut idle = open(&lab, "/healthz", "ok")?;
     reload(&director, config().yaml().replace(LISTEN, "127.0.0.1:9695"))?;
+    for (what, stream) in [("the dashboard", &mut dashboard), ("a connection that idles", &mut idle)] {
+        ensure!(ends(stream), "{what} is served still");
+    }
     wait::until("the old address to be free", Duration::from_secs(5), || {
         Ok(get(&lab, &[], "/healthz").err().map(drop))
     })?;
     lab.host("director").run(&["curl", "-sSf", "http://127.0.0.1:9695/healthz"]).map(drop)
+}
+
+/// A connection by which the answer to this has begun to come.
+fn open(lab: &Lab, path: &str, begins: &str) -> Result<TcpStream> {
+    let mut stream = lab.host("director").within(|| Ok(TcpStream::connect(LISTEN)?))?;
+    // Less than after what an idle connection would be closed anyway.
+    stream.set_read_timeout(Some(Duration::from_secs(5)))?;
+    write!(stream, "GET {path} HTTP/1.1\r\nHost: {LISTEN}\r\n\r\n")?;
+    let (mut read, mut piece) = (Vec::new(), [0; 4096]);
+    while !String::from_utf8_lossy(&read).contains(begins) {
+        let length = stream.read(&mut piece)?;
+        ensure!(length > 0, "it ended after {:?}", String::from_utf8_lossy(&read));
+        read.extend_from_slice(&piece[..length]);
+    }
+    Ok(stream)
+}
+
+/// Whether the other end closes a connection soon, whatever comes by it until then.
+fn ends(stream: &mut TcpStream) -> bool {
+    let (begun, mut piece) = (Instant::now(), [0; 4096]);
+    loop {
+        match stream.read(&mut piece) {
+            Ok(0) => return true,
+            Ok(_) if begun.elapsed() < Duration::from_secs(5) => {}
+            Ok(_) => return false,
+            Err(error) => return error.kind() == ErrorKind::ConnectionReset,
+        }
+    }
 }
 
 fn reload(director: &Daemon, config: String) -> Result<()> {

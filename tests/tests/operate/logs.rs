@@ -85,28 +85,42 @@ fn floods_are_cut_and_counted_and_each_line_is_json() -> Result<()> {
     Ok(())
 }
 
-/// How many heartbeats were refused, for whatever reason.
+/// How many heartbeats were refused, for whatever reason, by whichever link.
 fn refused(director: &Daemon) -> Result<u64> {
-    let status = director.status()?;
-    let reasons =
-        status["pair"]["cluster"]["refused"].as_array().context("no refused heartbeats in status")?;
-    Ok(reasons.iter().filter_map(|reason| reason[1].as_u64()).sum())
+    let cluster = director.status()?["pair"]["cluster"].clone();
+    let sum = |of: &Value| -> Result<u64> {
+        let reasons = of["refused"].as_array().context("no refused heartbeats in status")?;
+        Ok(reasons.iter().filter_map(|reason| reason[1].as_u64()).sum())
+    };
+    let links: Vec<u64> =
+        cluster["links"].as_array().context("no links")?.iter().map(sum).collect::<Result<_>>()?;
+    let all = sum(&cluster)?;
+    ensure!(links.iter().sum::<u64>() == all, "{links:?} by links, {all} in all");
+    Ok(all)
 }
 
 #[test]
 fn the_journal_gets_levels_and_no_time() -> Result<()> {
-    let lines = logged(true)?;
+    let lines = logged(true, "text")?;
     ensure!(lines[0].starts_with("<4> WARN ") && lines[0].contains("has no service"), "{lines:#?}");
     ensure!(lines.last().is_some_and(|line| line.starts_with("<3>error: `stranger`")), "{lines:#?}");
-    let lines = logged(false)?;
+    let lines = logged(false, "text")?;
     ensure!(lines[0].starts_with("20") && lines[0].contains("Z  WARN "), "{lines:#?}");
     ensure!(lines.last().is_some_and(|line| line.starts_with("error: ")), "{lines:#?}");
+    // As JSON it is an object like all others.
+    for line in logged(false, "json")? {
+        let line: Value = serde_json::from_str(&line).with_context(|| format!("no JSON: {line}"))?;
+        ensure!(line["timestamp"].as_str().is_some_and(|time| time.ends_with('Z')), "{line}");
+        ensure!(line["level"] != "ERROR" || line["message"].to_string().contains("`stranger`"), "{line}");
+    }
+    let lines = logged(true, "json")?;
+    ensure!(lines.last().is_some_and(|line| line.starts_with("<3>{\"")), "{lines:#?}");
     Ok(())
 }
 
 /// What a director says that finds something to note, and then that it is none of its cluster: its lines in a file that is said to be the
 /// journal, or not.
-fn logged(journal: bool) -> Result<Vec<String>> {
+fn logged(journal: bool, format: &str) -> Result<Vec<String>> {
     let directory = tempfile::tempdir()?;
     let (config, log) = (directory.path().join("director.yaml"), directory.path().join("log"));
     let links = |number: u8| format!("{{ name: lb{number}, links: [{{ udp: 192.0.2.1{number} }}] }}");
@@ -120,7 +134,10 @@ fn logged(journal: bool) -> Result<Vec<String>> {
     let file = File::create(&log)?;
     let stream = file.metadata().map(|about| format!("{}:{}", about.dev(), about.ino()))?;
     let mut command = Command::new(director_binary()?);
-    command.args(["run", "--node", "stranger", "--config"]).arg(&config).stdin(Stdio::null());
+    command
+        .args(["run", "--node", "stranger", "--log-format", format, "--config"])
+        .arg(&config)
+        .stdin(Stdio::null());
     command.env("JOURNAL_STREAM", if journal { stream } else { "1:1".to_owned() }).stderr(file);
     let status = command.status()?;
     ensure!(status.code() == Some(2), "{status}");

@@ -3,6 +3,7 @@
 use anyhow::{Context, Result, ensure};
 use tests::clients::Terminal;
 use tests::lab::{Config, DIRECT_VIPS, Daemon, Lab, Service};
+use tests::pair::{DEFAULT, Pair};
 
 /// The real servers in the order of the screen, by their last number.
 fn order(screen: &str) -> Vec<&str> {
@@ -72,4 +73,32 @@ fn real_servers_are_seen_sorted_drained_and_enabled_and_the_terminal_is_given_ba
         terminal.await_text("the real servers", "192.0.2.23")?;
     }
     Ok(())
+}
+
+#[test]
+fn the_cluster_the_last_checks_and_what_happened_are_seen() -> Result<()> {
+    let check = "{ type: http, request: /, interval: 200ms, timeout: 400ms, rise: 1, fall: 2 }";
+    let shop = Service::tcp("shop", DIRECT_VIPS[0], 8080).set("check", check).real("192.0.2.23", 1);
+    let mut pair = Pair::start(2, |cluster| cluster, |config| config.service(shop))?;
+    pair.await_owner(1, DEFAULT)?;
+    let terminal = Terminal::start(pair.lab().directory(), 160, 60)?;
+    let director = pair.director(1);
+    let start = format!("{} top --socket {}", director.binary().display(), director.socket().display());
+    terminal.line(&start)?;
+    let screen = terminal.await_text("the real server", "192.0.2.23")?;
+    ensure!(screen.contains("this is lb1; default: lb1, active here for"), "{screen}");
+    ensure!(screen.contains("lb2 alive, udp "), "{screen}");
+    let is_up =
+        |line: &str| line.contains("192.0.2.23 ") && line.contains("up for ") && line.contains(": passed");
+    terminal.await_screen("what the last check said", |screen| screen.lines().any(is_up))?;
+
+    let cut = pair.lab().cut_cable("real3")?;
+    terminal.await_text("the dead real server", "DOWN for ")?;
+    terminal.await_text("its event", "shop 192.0.2.23: up → down: no ")?;
+    cut.heal()?;
+    terminal.await_text("its return", "shop 192.0.2.23: down → up: ")?;
+    pair.cli(1, &["handover"])?;
+    terminal.await_text("the new owner", "default: lb2, standby here for")?;
+    terminal.await_text("its event", "group default: active → ")?;
+    terminal.press("q").map(drop)
 }

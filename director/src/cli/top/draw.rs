@@ -8,11 +8,15 @@ use ratatui::widgets::{Cell, Paragraph, Row, Table, TableState};
 
 use super::state::{Screen, well};
 use crate::api::types::{PairStatus, RealStatus, ServiceStatus, Status};
+use crate::cli::events;
 use crate::cli::status::{self, HEAD};
 use crate::cli::text::{commas, seconds};
 
 /// The most problems that are shown; the rest is counted.
 const PROBLEMS: usize = 3;
+/// The share of a terminal's lines that events get, one of so many; and what other things get before.
+const EVENTS: u16 = 5;
+const NO_EVENTS: u16 = 16;
 /// What numbers take: `1,048,576`, `5 (10)`, `BIT/S OUT`.
 const NUMBER: u16 = 9;
 const HELP: &str = "q quit  ↑↓ choose  < > sort by  r reverse  d drain  e enable";
@@ -29,12 +33,16 @@ pub(super) fn draw(frame: &mut Frame, screen: &mut Screen) {
     let heights = [
         Constraint::Length(u16::try_from(top.len()).unwrap_or(u16::MAX)),
         Constraint::Min(3),
+        Constraint::Length(happened(screen, frame.area().height)),
         Constraint::Length(1),
         Constraint::Length(1),
     ];
-    let [above, middle, said, help] = Layout::vertical(heights).areas(frame.area());
+    let [above, middle, below, said, help] = Layout::vertical(heights).areas(frame.area());
     frame.render_widget(Paragraph::new(top), above);
     table(frame, middle, screen);
+    let last = screen.events.iter().skip(screen.events.len().saturating_sub(usize::from(below.height)));
+    let last: Vec<Line> = last.map(|event| Line::styled(events::line(event), FAINT)).collect();
+    frame.render_widget(Paragraph::new(last), below);
     let line = match (&screen.question, &screen.note) {
         (Some(question), _) => Line::styled(question.text.clone(), BOLD.add_modifier(Modifier::REVERSED)),
         (None, Some((note, bad))) => Line::styled(one_line(note), if *bad { BAD } else { GOOD }),
@@ -42,6 +50,12 @@ pub(super) fn draw(frame: &mut Frame, screen: &mut Screen) {
     };
     frame.render_widget(line, said);
     frame.render_widget(Line::styled(HELP, FAINT), help);
+}
+
+/// How many of the last events there is room for.
+fn happened(screen: &Screen, height: u16) -> u16 {
+    let room = (height / EVENTS).min(height.saturating_sub(NO_EVENTS));
+    room.min(u16::try_from(screen.events.len()).unwrap_or(u16::MAX))
 }
 
 /// What stands above the table.
@@ -99,6 +113,9 @@ fn groups(pair: &PairStatus) -> Line<'static> {
             None => Span::styled("NOBODY", BAD),
         });
         spans.push(Span::raw(format!(", {} here for {}", group.role, seconds(group.since_seconds as u64))));
+        if let Some(why) = &group.why {
+            spans.push(Span::styled(format!(" ({why})"), FAINT));
+        }
     }
     Line::from(spans)
 }
@@ -181,7 +198,14 @@ fn service_row(service: &ServiceStatus) -> Row<'static> {
 }
 
 fn real_row(real: &RealStatus) -> Row<'static> {
-    let texts = status::real(real);
+    let mut texts = status::real(real);
+    // What the last check said is in there where it is not up.
+    let up = real.health.as_ref().filter(|health| health.state == "up");
+    if let (Some(state), Some(health)) = (texts.last_mut(), up) {
+        let since = health.since_seconds.map_or(String::new(), |since| format!(" for {}", seconds(since)));
+        let before = if state.is_empty() { String::new() } else { format!("{state}; ") };
+        *state = format!("{before}up{since}: {}", health.reason);
+    }
     let style = if well(real) { Style::new() } else { WARN };
     Row::new(texts.into_iter().enumerate().map(|(column, text)| aligned(column, text))).style(style)
 }

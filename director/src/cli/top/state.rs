@@ -4,11 +4,13 @@ use std::cmp::Ordering;
 
 use ratatui::crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
 
-use crate::api::types::{RealStatus, ServiceStatus, Status, Weighed, WeightRequest};
+use crate::api::types::{Event, RealStatus, ServiceStatus, Status, Weighed, WeightRequest};
 use crate::cli::status::{self, serves};
 
 /// How many columns can be sorted by: all.
 const COLUMNS: usize = status::HEAD.len();
+/// The most events that are kept: more than are seen on a large terminal.
+const MOST_EVENTS: usize = 20;
 
 /// What comes from outside.
 #[derive(Debug)]
@@ -19,6 +21,8 @@ pub(super) enum Input {
     Resized,
     /// How the director is.
     Status(Box<Status>),
+    /// What has happened there since, the newest at the end.
+    Events(Vec<Event>),
     /// Why it does not answer.
     Gone(String),
     /// What became of a weight.
@@ -56,6 +60,8 @@ pub(super) struct Question {
 pub(super) struct Screen {
     /// The last that was heard.
     pub(super) status: Option<Status>,
+    /// What happened last, the newest at the end.
+    pub(super) events: Vec<Event>,
     /// Why nothing newer is.
     pub(super) gone: Option<String>,
     /// The column that rows are sorted by, and whether the other way round; none: as configured.
@@ -81,9 +87,17 @@ impl Screen {
             Input::Resized => {}
             Input::Status(status) => {
                 let chosen = self.key();
+                // Another process counts its events anew.
+                if self.status.as_ref().is_some_and(|known| known.pid != status.pid) {
+                    self.events.clear();
+                }
                 self.status = Some(*status);
                 self.gone = None;
                 self.arrange(chosen);
+            }
+            Input::Events(events) => {
+                self.events.extend(events);
+                self.events.drain(..self.events.len().saturating_sub(MOST_EVENTS));
             }
             Input::Gone(why) => self.gone = Some(why),
             Input::Weighed(Ok(weighed)) => self.note = Some((said(&weighed), false)),

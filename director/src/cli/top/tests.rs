@@ -6,7 +6,7 @@ use ratatui::crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
 
 use super::draw::draw;
 use super::state::{Effect, Input, Screen};
-use crate::api::types::{Status, Weighed, WeightRequest};
+use crate::api::types::{Event, HealthStatus, Status, Weighed, WeightRequest};
 use crate::cli::status::tests::status;
 
 fn screen() -> Screen {
@@ -53,6 +53,53 @@ fn everything_is_on_the_screen() {
         "NO MAC",
         "q quit",
     ] {
+        assert!(text.contains(part), "{part:?} in\n{text}");
+    }
+}
+
+#[test]
+fn what_happened_last_is_on_a_terminal_that_has_room() {
+    let event = |id: u64| Event {
+        id,
+        time: format!("2026-01-01T00:00:{id:02}Z"),
+        service: "web".into(),
+        real: Some("10.0.0.1".into()),
+        from: "up".into(),
+        to: "down".into(),
+        reason: "connection refused".into(),
+    };
+    let mut screen = screen();
+    screen.take(Input::Events((1..=30).map(event).collect()));
+    screen.take(Input::Events(vec![event(31)]));
+    let seen = |screen: &mut Screen, height| {
+        let lines = drawn(screen, 160, height);
+        let events = lines.iter().filter(|line| line.contains("web 10.0.0.1: up → down: connection refused"));
+        events.map(|line| line[17..19].to_owned()).collect::<Vec<_>>()
+    };
+    assert_eq!(seen(&mut screen, 25), ["27", "28", "29", "30", "31"]);
+    assert!(seen(&mut screen, 16).is_empty());
+    // Another process begins anew.
+    let mut other = status();
+    other.pid += 1;
+    screen.take(Input::Status(Box::new(other)));
+    assert!(seen(&mut screen, 25).is_empty());
+}
+
+#[test]
+fn what_the_last_check_said_is_there_while_it_is_up_too() {
+    let mut status = status();
+    let health = |state: &str| HealthStatus {
+        state: state.into(),
+        since_seconds: Some(61),
+        reason: "status 200 late".into(),
+        weight: None,
+    };
+    status.services[0].reals[0].health = Some(health("up"));
+    status.services[0].reals[1].health = Some(health("down"));
+    let mut screen = Screen::default();
+    screen.take(Input::Status(Box::new(status)));
+    let text = drawn(&mut screen, 160, 12).join("\n");
+    for part in ["up for 1m01s: status 200 late", "DOWN for 1m01s: status 200 late"] {
         assert!(text.contains(part), "{part:?} in\n{text}");
     }
 }

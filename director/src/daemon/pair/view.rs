@@ -1,6 +1,7 @@
 //! The cluster as the operator sees and commands it, and what is told of it.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
@@ -17,7 +18,7 @@ use crate::heartbeat::node;
 use crate::heartbeat::report::{Cluster, GroupReport, word};
 use crate::metrics::Moves;
 use crate::model::Vip;
-use crate::model::heartbeat::{Heartbeat, Means};
+use crate::model::heartbeat::{Group, Heartbeat, Means};
 use crate::takeover;
 
 /// How long the heartbeat's thread may take to answer; it does at once.
@@ -117,6 +118,15 @@ impl PairView {
             }
         };
         vips.iter().map(status).collect()
+    }
+
+    /// Whether this director serves the clients of this address: it is active for its group. What is in no group, everybody serves.
+    pub(in crate::daemon) fn serves(&self, address: IpAddr) -> bool {
+        let (heartbeat, cluster) = (Arc::clone(&self.heartbeat.borrow()), self.now());
+        let has = |group: &&Group| group.vips.iter().any(|vip| vip.address == address);
+        let group = heartbeat.groups.iter().find(has);
+        let role = group.and_then(|group| cluster.groups.iter().find(|known| known.name == group.name));
+        group.is_none() || role.is_some_and(|role| matches!(&*role.role, "active" | "yielding"))
     }
 
     /// What is wrong at the moment.
