@@ -31,6 +31,7 @@ const GRACE: Duration = Duration::from_secs(1);
 pub type Body = BoxBody<Bytes, Infallible>;
 
 /// How long a client may take over an answer, which has this among its extensions; then the connection ends. Without, it is waited for.
+/// The answer is to be the connection's last (`Connection: close`).
 #[derive(Clone, Copy, Debug)]
 pub struct TakenWithin(pub Duration);
 
@@ -74,13 +75,12 @@ where
 {
     let (due, mut overdue) = watch::channel(None);
     let service = service_fn(move |request| {
-        // Whoever asks again has the answer before.
-        due.send_replace(None);
         let (answer, due) = (answer(request), due.clone());
         async move {
             let answer = answer.await;
-            let within = answer.extensions().get::<TakenWithin>();
-            due.send_replace(within.map(|TakenWithin(within)| Instant::now() + *within));
+            if let Some(TakenWithin(within)) = answer.extensions().get() {
+                due.send_replace(Some(Instant::now() + *within));
+            }
             Ok::<_, Infallible>(answer)
         }
     });

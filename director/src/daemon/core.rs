@@ -143,15 +143,14 @@ impl Core {
         core.watch(&in_pool).await;
         let fresh = core.announce_addresses();
         if core.setup.succeeds_another_layout {
-            // The other one's program serves as long as these maps are empty.
-            core.await_first_verdicts().await;
+            core.succeed_another_layout(&fresh, plan.as_ref()).await?;
         } else {
             // Attaching first: it puts this version's program over the maps that a predecessor filled.
             core.interfaces.add(&core.config.interfaces).await?;
+            core.await_first_hops(&fresh).await;
+            core.reconcile(Why::Changed).await?;
         }
-        core.await_first_hops(&fresh).await;
-        core.reconcile(Why::Changed).await?;
-        core.interfaces.add(&core.config.interfaces).await?;
+        core.interfaces.remove_other_layouts().await?;
         core.interfaces.remove_others(&core.config.interfaces).await?;
         core.take_part(plan).await?;
         core.publish();

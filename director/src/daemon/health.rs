@@ -69,6 +69,11 @@ impl Health {
         }));
     }
 
+    /// Forgets those that have no verdict yet: what is followed next has them as new ones.
+    pub(super) fn forget_unknown(&self) {
+        self.board().forget_unknown();
+    }
+
     /// For the pool.
     pub(super) fn standings(&self) -> Standings {
         self.board().standings()

@@ -69,7 +69,7 @@ impl Interfaces {
         self.worker.ask(attach).await
     }
 
-    /// Detaches from those that are not configured (any more), and removes what is left of other layouts.
+    /// Detaches from those that are not configured (any more).
     pub(super) async fn remove_others(&mut self, configured: &[String]) -> Result<()> {
         let kept: BTreeSet<String> = configured.iter().cloned().collect();
         let detach = move |dataplane: &mut Dataplane| -> Result<Vec<String>, Error> {
@@ -81,10 +81,15 @@ impl Interfaces {
         for interface in self.worker.ask(detach).await?? {
             tracing::info!(interface, "detached");
         }
+        self.attachments.retain(|attachment| configured.contains(&attachment.interface));
+        Ok(())
+    }
+
+    /// Removes what directors with other layouts of maps left, once nothing of it is needed any more. The caller has their locks.
+    pub(super) async fn remove_other_layouts(&self) -> Result<()> {
         for directory in self.worker.ask(Dataplane::remove_other_layouts).await?? {
             tracing::info!(pins = %directory.display(), "removed what another layout's director left");
         }
-        self.attachments.retain(|attachment| configured.contains(&attachment.interface));
         Ok(())
     }
 

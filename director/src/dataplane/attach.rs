@@ -7,10 +7,12 @@ use aya::Ebpf;
 use aya::programs::links::{FdLink, PinnedLink};
 use aya::programs::xdp::{XdpLink, XdpMode};
 use aya::programs::{ProgramError, Xdp};
+use director_ebpf::abi::maps;
 use serde::{Deserialize, Serialize};
 
 use super::Dataplane;
 use super::error::Error;
+use super::faults::WRITE;
 use super::layouts;
 use super::object::{self, Own};
 
@@ -109,6 +111,9 @@ impl Dataplane {
             program: info.id(),
             tag: format!("{:016x}", info.tag()),
         };
+        // Before the program is there: what comes in elsewhere may have to leave here.
+        let known = self.devices.insert(own.ifindex, own.ifindex, None, 0);
+        self.errors.note(maps::DEVICES, WRITE, known)?;
         // Where its own program is there already, the kernel just says whether the link still holds: someone may have cut it.
         let (link, attachment) = match replace(program, &self.pins, interface)? {
             Some((link, mode)) => (link, before.unwrap_or_else(|| attachment(mode, true))),

@@ -65,4 +65,31 @@ mod tests {
         let more = memory(&Limits { flows: 4 << 20, ..Limits::default() }, 4);
         assert_eq!(more - default, 3 * (160 << 20));
     }
+
+    #[test]
+    fn the_guide_has_the_sizes() {
+        let guide = include_str!("../../../docs/guide/operations.md");
+        let none = Limits { flows: 4, services: 0, reals: 0, keys: 0, slots: 0 };
+        // The more of one kind, and nothing else, and the CPUs.
+        let of = |limits: Limits, cpus| memory(&limits, cpus) - memory(&none, cpus);
+        let most = Limits::default();
+        let mebibytes = |bytes: u64| format!("{:.1} MiB", bytes as f64 / f64::from(1 << 20));
+        for (what, count, limits) in [
+            ("each flow ", most.flows, Limits { flows: most.flows, ..none }),
+            ("each service ", most.services, Limits { services: most.services, ..none }),
+            ("each real server of each service", most.reals, Limits { reals: most.reals, ..none }),
+            ("each VIP, port and protocol", most.keys, Limits { keys: most.keys, ..none }),
+            ("each slot ", most.slots, Limits { slots: most.slots, ..none }),
+        ] {
+            let row = guide.lines().find(|line| line.starts_with(&format!("| {what}"))).unwrap();
+            let cells: Vec<&str> = row.split('|').map(str::trim).collect();
+            let (one, two) = (of(limits, 1).div_ceil(count.into()), of(limits, 2).div_ceil(count.into()));
+            let each_cpu = two - one;
+            assert_eq!(
+                cells[2..5],
+                [(one - each_cpu).to_string(), each_cpu.to_string(), mebibytes(of(limits, 4))],
+                "{row}"
+            );
+        }
+    }
 }

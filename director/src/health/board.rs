@@ -101,6 +101,11 @@ impl Board {
         self.judge_all(now)
     }
 
+    /// Forgets those that have no verdict yet: the next plan has them as new ones.
+    pub fn forget_unknown(&mut self) {
+        self.entries.retain(|_, entry| entry.state != State::Unknown);
+    }
+
     fn judge_all(&mut self, now: Instant) -> Vec<Change> {
         let entries = self.entries.iter_mut();
         entries.filter_map(|(key, entry)| entry.judge(key, &self.maintenance, now)).collect()

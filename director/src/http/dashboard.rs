@@ -58,7 +58,7 @@ impl Frames {
     /// A frame: what the director says of itself, or that it says nothing.
     pub(super) async fn next(&self, director: &impl Director) -> Bytes {
         let after = self.last.load(Ordering::Relaxed).saturating_sub(SHOWN);
-        let (status, events) = match (director.status().await, director.events(after).await) {
+        let (status, mut events) = match (director.status().await, director.events(after).await) {
             (Ok(status), Ok(events)) => (status, events),
             (Err(refusal), _) | (_, Err(refusal)) => return trouble(&refusal.body.error),
         };
@@ -66,7 +66,7 @@ impl Frames {
             self.last.store(event.id, Ordering::Relaxed);
         }
         let surplus = events.len().saturating_sub(SHOWN as usize);
-        let shown = Shown { status, events: events[surplus..].to_vec() };
+        let shown = Shown { status, events: events.split_off(surplus) };
         match super::json(shown).await {
             // JSON has its line breaks escaped.
             Ok(json) => format!("data: {json}\n\n").into(),

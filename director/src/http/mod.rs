@@ -22,7 +22,9 @@ use std::time::Duration;
 
 use http_body_util::{BodyExt, Full};
 use hyper::body::{Bytes, Incoming};
-use hyper::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderValue, RETRY_AFTER, X_CONTENT_TYPE_OPTIONS};
+use hyper::header::{
+    ALLOW, CACHE_CONTROL, CONNECTION, CONTENT_TYPE, HeaderValue, RETRY_AFTER, X_CONTENT_TYPE_OPTIONS,
+};
 use hyper::{Method, Request, Response, StatusCode};
 use serde::Serialize;
 use socket2::SockRef;
@@ -195,6 +197,8 @@ async fn large(
         Ok(answer) => {
             let mut response = respond(StatusCode::OK, content, place.hold(answer));
             response.extensions_mut().insert(TakenWithin(large::TAKEN_WITHIN));
+            // Who may ask for more before this is out could have the time for it begin anew.
+            response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
             response
         }
         Err(refusal) => text(StatusCode::INTERNAL_SERVER_ERROR, refusal.body.error + "\n"),

@@ -38,6 +38,8 @@ pub struct SessionReport {
     pub answered: u64,
     /// The longest that an answer took; the first one's includes connecting.
     pub slowest: Duration,
+    /// How many lines had come back before that one.
+    pub before_slowest: u64,
     /// Why the connection broke, if it did.
     pub broken: Option<String>,
 }
@@ -55,7 +57,7 @@ impl Session {
         let (stop, stopped) = channel();
         let name = real.clone();
         let thread = thread::spawn(move || {
-            let mut report = SessionReport { real: name, answered: 1, slowest, broken: None };
+            let mut report = SessionReport { real: name, answered: 1, slowest, ..SessionReport::default() };
             while stopped.recv_timeout(PACE) == Err(RecvTimeoutError::Timeout) {
                 if let Err(error) = report.exchange(&mut line) {
                     report.broken = Some(format!("after {} answers: {error:#}", report.answered));
@@ -98,7 +100,11 @@ impl SessionReport {
     /// Fails if the connection broke, or stood still for longer than a lost packet explains.
     pub fn ensure_whole(&self) -> Result<()> {
         self.ensure_unbroken()?;
-        ensure!(self.slowest < OUTAGE, "the connection to {} stood still for {:?}", self.real, self.slowest);
+        let SessionReport { real, slowest, before_slowest, .. } = self;
+        ensure!(
+            *slowest < OUTAGE,
+            "the connection to {real} stood still for {slowest:?} after {before_slowest} answers"
+        );
         Ok(())
     }
 
@@ -114,8 +120,10 @@ impl SessionReport {
         let start = Instant::now();
         let real = line.ask(self.answered)?;
         ensure!(real == self.real, "{real} answered instead");
+        if start.elapsed() > self.slowest {
+            (self.slowest, self.before_slowest) = (start.elapsed(), self.answered);
+        }
         self.answered += 1;
-        self.slowest = self.slowest.max(start.elapsed());
         Ok(())
     }
 }

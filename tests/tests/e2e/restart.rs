@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::net::SocketAddr;
+use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
@@ -98,11 +99,28 @@ fn a_successor_with_another_layout_of_maps_replaces_the_program_in_place() -> Re
     let _echoes = farm::tcp_echoes(&lab, 7)?;
     // Without its flows, only what a client's address tells finds the real server again.
     let direct = &WAYS[..2];
-    let config = direct.iter().fold(Config::new(), |config, (name, vip, nat)| {
-        let echo = Service::tcp(name, vip, 7).scheduler("mh").set("check", "{ type: tcp, interval: 5s }");
-        config.service(with_reals(echo, vip, *nat, &[1, 1, 1]))
-    });
-    let mut director = lab.director(config)?;
+    let config = |check: &str| {
+        direct.iter().fold(Config::new(), |config, (name, vip, nat)| {
+            let check = if *name == "direct6" { check } else { "{ type: tcp, interval: 5s }" };
+            let echo = Service::tcp(name, vip, 7).scheduler("mh").set("check", check);
+            config.service(with_reals(echo, vip, *nat, &[1, 1, 1]))
+        })
+    };
+    let mut director = lab.director(config("{ type: tcp, interval: 5s }"))?;
+    wait::until("every real server to be up", Duration::from_secs(10), || {
+        let status = director.status()?;
+        let services = status["services"].as_array().context("no services")?;
+        let mut reals = services.iter().filter_map(|service| service["reals"].as_array()).flatten();
+        Ok(reals.all(|real| real["health"]["state"] == "up").then_some(()))
+    })?;
+    // Who is up is known a moment before it has its part of the traffic; after a reload it has.
+    director.cli_ok(&["reload"])?;
+    // From the next start on, one of two services has no verdict as long as this takes.
+    let slow = lab.directory().join("slow");
+    fs::write(&slow, "#!/bin/sh\nexec sleep 60\n")?;
+    fs::set_permissions(&slow, fs::Permissions::from_mode(0o755))?;
+    let slow = format!("{{ type: external, command: {}, interval: 61s, timeout: 61s }}", slow.display());
+    director.write_config(config(&slow))?;
     let start =
         |(_, vip, _): &(&str, &str, bool)| Session::start(lab.client(), SocketAddr::new(vip.parse()?, 7));
     let sessions: Vec<Session> = direct.iter().cycle().take(6).map(start).collect::<Result<_>>()?;

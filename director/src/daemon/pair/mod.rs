@@ -92,6 +92,14 @@ impl Plan {
         let groups = self.heartbeat.groups.iter().filter(|group| group.takeover == Means::Address);
         groups.flat_map(|group| group.vips.clone()).collect()
     }
+
+    /// Has the data plane answer for VIPs only with a lease, before there is one.
+    ///
+    /// # Errors
+    /// A map refuses.
+    pub(super) async fn guard(&self, worker: &Worker) -> Result<()> {
+        guard(worker, &self.heartbeat).await.map(drop)
+    }
 }
 
 /// The number of this run: greater than that of all before, also where the clock was put back meanwhile.

@@ -56,6 +56,9 @@ exec env --ignore-environment container=test PATH=/usr/sbin:/usr/bin:/sbin:/bin 
     /lib/systemd/systemd --unit=multi-user.target --show-status=no
 "#;
 
+/// What it has besides essential packages.
+const PACKAGES: [&str; 3] = ["systemd", "systemd-sysv", "iproute2"];
+
 /// See the module.
 pub struct Machine {
     host: Host,
@@ -71,6 +74,8 @@ impl Machine {
         let (host, directory) = (lab.host("director").clone(), lab.directory().join("machine"));
         fs::create_dir_all(&directory)?;
         let cgroup = cgroups()?.join(format!("director-test-{}", std::process::id()));
+        // That of a test which was killed.
+        let _ = remove_group(&cgroup);
         fs::create_dir(&cgroup).with_context(|| format!("cannot make {}", cgroup.display()))?;
         let mut begin = host.command("sh");
         begin.args(["-c", BEGIN, "begin"]).arg(&cgroup).args([MAKE, "make"]).arg(image).arg(&directory);
@@ -200,13 +205,17 @@ fn cgroups() -> Result<PathBuf> {
 
 /// What a new Debian has. It is made once, and stays for the next time.
 fn image() -> Result<PathBuf> {
-    let image = Path::new(env!("CARGO_TARGET_TMPDIR")).join("debian-bookworm");
+    let name = format!("debian-bookworm-{}", PACKAGES.join("-"));
+    let image = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
     if image.is_dir() {
         return Ok(image);
     }
-    let new = image.with_extension(std::process::id().to_string());
+    let new = image.with_extension("new");
+    if new.exists() {
+        fs::remove_dir_all(&new)?;
+    }
     let mut make = Command::new("mmdebstrap");
-    make.args(["--quiet", "--variant=essential", "--include=systemd,systemd-sysv,iproute2"]);
+    make.args(["--quiet", "--variant=essential"]).arg(format!("--include={}", PACKAGES.join(",")));
     make.args(["--aptopt=Apt::Install-Recommends \"false\"", "--dpkgopt=force-unsafe-io"]);
     for useless in ["doc", "man", "locale"] {
         make.arg(format!("--dpkgopt=path-exclude=/usr/share/{useless}/*"));
