@@ -6,7 +6,7 @@ use std::time::Duration;
 use hyper::body::Bytes;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-/// The most that are held at a time. With 1,000 services of ten real servers one takes some 25 MB, which may be locked in memory.
+/// The most that are held at a time. With 1,000 services of ten real servers that are checked one may take some 25 MB, which may be locked in memory.
 pub(super) const MOST: usize = 4;
 /// How long a client may take over one, before others need its place.
 pub(super) const TAKEN_WITHIN: Duration = Duration::from_secs(60);
